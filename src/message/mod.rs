@@ -1,0 +1,29 @@
+//! What travels: messages between agents, envelopes around events, commands to a node, and the
+//! subjects that they travel on.
+
+mod body;
+mod command;
+mod envelope;
+mod event;
+mod subject;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::agent::AgentId;
+
+/// A message from one agent to another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// A text that tells this message from others; unique where this library made it.
+    pub id: String,
+    /// Who sent it: an agent, or `external`.
+    pub from: AgentId,
+    /// Whom it is for.
+    pub to: AgentId,
+    /// What it says.
+    pub payload: Value,
+    /// When it was made, in whole seconds since 1970-01-01T00:00:00Z.
+    pub timestamp: u64,
+}

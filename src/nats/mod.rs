@@ -1,0 +1,1 @@
+//! Our own NATS client: protocol and session as pure machines; a host gives them a socket.
