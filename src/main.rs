@@ -1,2 +1,7 @@
-//! The program.
-fn main() {}
+//! The program: see [`rust_wasm_lunatic_nats::cli::HELP`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rust_wasm_lunatic_nats::host::main()
+}

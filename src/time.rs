@@ -89,11 +89,9 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        DateTime::parse_from_rfc3339(&text)
-            .map(|moment| Self(moment.with_timezone(&Utc)))
-            .map_err(|error| {
-                de::Error::custom(format!("{text:?} is not an RFC 3339 time: {error}"))
-            })
+        DateTime::parse_from_rfc3339(&text).map(|moment| Self(moment.with_timezone(&Utc))).map_err(
+            |error| de::Error::custom(format!("{text:?} is not an RFC 3339 time: {error}")),
+        )
     }
 }
 
@@ -107,10 +105,7 @@ mod tests {
         assert_eq!(moment.to_string(), "2026-11-21T20:50:00.123456Z");
         assert_eq!(moment.unix_seconds(), 1_795_294_200);
         let json = serde_json::to_string(&moment).expect("a timestamp serializes");
-        assert_eq!(
-            serde_json::from_str::<Timestamp>(&json).expect("and parses"),
-            moment
-        );
+        assert_eq!(serde_json::from_str::<Timestamp>(&json).expect("and parses"), moment);
     }
 
     #[test]

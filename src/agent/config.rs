@@ -38,7 +38,7 @@ pub enum RestartType {
 #[serde(default, deny_unknown_fields)]
 pub struct AgentConfig {
     /// The agent's name. Default: empty, which means that one is made up when it is spawned.
-    #[serde(deserialize_with = "id_or_empty")]
+    #[serde(deserialize_with = "id_or_empty", skip_serializing_if = "is_empty")]
     pub id: AgentId,
     /// The registered type that it is an instance of. Default: `state`.
     pub agent_type: String,
@@ -58,7 +58,8 @@ pub struct AgentConfig {
     pub restart: RestartType,
     /// What it says that it can do; at most 64, each 1 to 128 bytes. Default: nothing.
     pub capabilities: Vec<String>,
-    /// Whatever its type wants to know. Default: nothing.
+    /// Whatever its type wants to know; at most 64 KiB as JSON, since the supervisor keeps it for
+    /// as long as the agent is there. Default: nothing.
     pub args: Map<String, Value>,
 }
 
@@ -104,6 +105,9 @@ impl AgentConfig {
     /// The most capabilities that an agent can name.
     pub const MAX_CAPABILITIES: usize = 64;
 
+    /// The largest `args`, in bytes of JSON.
+    pub const MAX_ARGS: usize = 64 * 1024;
+
     /// How long the agent may go without answering its supervisor.
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
@@ -115,21 +119,12 @@ impl AgentConfig {
             if ok {
                 Ok(())
             } else {
-                Err(InvalidAgentConfig::OutOfRange {
-                    field,
-                    value,
-                    allowed,
-                })
+                Err(InvalidAgentConfig::OutOfRange { field, value, allowed })
             }
         };
         self.id.validate()?;
         let memory = u64::from(self.max_memory_mb);
-        range(
-            "max_memory_mb",
-            memory,
-            (1..=4096).contains(&memory),
-            "1 to 4096",
-        )?;
+        range("max_memory_mb", memory, (1..=4096).contains(&memory), "1 to 4096")?;
         range(
             "timeout_ms",
             self.timeout_ms,
@@ -139,33 +134,25 @@ impl AgentConfig {
         let fuel = self.max_fuel.unwrap_or(1);
         range("max_fuel", fuel, fuel > 0, "null or at least 1")?;
         let type_len = self.agent_type.len();
-        range(
-            "agent_type's length",
-            type_len as u64,
-            (1..=128).contains(&type_len),
-            "1 to 128",
-        )?;
+        range("agent_type's length", type_len as u64, (1..=128).contains(&type_len), "1 to 128")?;
         let named = self.capabilities.len();
-        range(
-            "capabilities' length",
-            named as u64,
-            named <= Self::MAX_CAPABILITIES,
-            "0 to 64",
-        )?;
+        range("capabilities' length", named as u64, named <= Self::MAX_CAPABILITIES, "0 to 64")?;
         for capability in &self.capabilities {
             let len = capability.len();
-            range(
-                "a capability's length",
-                len as u64,
-                (1..=128).contains(&len),
-                "1 to 128",
-            )?;
+            range("a capability's length", len as u64, (1..=128).contains(&len), "1 to 128")?;
         }
+        // Arguments that cannot be counted cannot be sent either.
+        let args = serde_json::to_vec(&self.args).map_or(usize::MAX, |json| json.len());
+        range("args' length", args as u64, args <= Self::MAX_ARGS, "0 to 65536 bytes of JSON")?;
         if self.memory_backend_type == MemoryBackendType::Kv {
             return Err(InvalidAgentConfig::KvUnsupported);
         }
         Ok(())
     }
+}
+
+fn is_empty(id: &AgentId) -> bool {
+    id.0.is_empty()
 }
 
 /// An absent or null id is made up later; one that is there has to keep the rule.
@@ -179,10 +166,7 @@ mod tests {
     use super::*;
 
     fn named() -> AgentConfig {
-        AgentConfig {
-            id: AgentId("a".into()),
-            ..Default::default()
-        }
+        AgentConfig { id: AgentId("a".into()), ..Default::default() }
     }
 
     #[test]
@@ -204,55 +188,18 @@ mod tests {
     #[test]
     fn each_bound_is_kept_and_named() {
         assert_eq!(named().validate(), Ok(()));
-        let cases: [(&str, AgentConfig); 7] = [
-            (
-                "max_memory_mb is 0",
-                AgentConfig {
-                    max_memory_mb: 0,
-                    ..named()
-                },
-            ),
-            (
-                "max_memory_mb is 4097",
-                AgentConfig {
-                    max_memory_mb: 4097,
-                    ..named()
-                },
-            ),
-            (
-                "timeout_ms is 99",
-                AgentConfig {
-                    timeout_ms: 99,
-                    ..named()
-                },
-            ),
-            (
-                "max_fuel is 0",
-                AgentConfig {
-                    max_fuel: Some(0),
-                    ..named()
-                },
-            ),
+        let large = [("a".to_owned(), Value::from("x".repeat(AgentConfig::MAX_ARGS)))];
+        let cases: [(&str, AgentConfig); 8] = [
+            ("args' length is 65544", AgentConfig { args: large.into_iter().collect(), ..named() }),
+            ("max_memory_mb is 0", AgentConfig { max_memory_mb: 0, ..named() }),
+            ("max_memory_mb is 4097", AgentConfig { max_memory_mb: 4097, ..named() }),
+            ("timeout_ms is 99", AgentConfig { timeout_ms: 99, ..named() }),
+            ("max_fuel is 0", AgentConfig { max_fuel: Some(0), ..named() }),
             ("capabilities' length is 65", {
-                AgentConfig {
-                    capabilities: vec!["c".into(); 65],
-                    ..named()
-                }
+                AgentConfig { capabilities: vec!["c".into(); 65], ..named() }
             }),
-            (
-                "Kv",
-                AgentConfig {
-                    memory_backend_type: MemoryBackendType::Kv,
-                    ..named()
-                },
-            ),
-            (
-                "is not an agent id",
-                AgentConfig {
-                    id: AgentId("a.b".into()),
-                    ..named()
-                },
-            ),
+            ("Kv", AgentConfig { memory_backend_type: MemoryBackendType::Kv, ..named() }),
+            ("is not an agent id", AgentConfig { id: AgentId("a.b".into()), ..named() }),
         ];
         for (expected, config) in cases {
             let error = config.validate().expect_err(expected).to_string();

@@ -19,10 +19,7 @@ pub struct AgentId(pub String);
 
 /// An id that breaks the rule of [`AgentId`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "{shown} is not an agent id: 1 to {} characters of A-Z a-z 0-9 _ -",
-    AgentId::MAX_LEN
-)]
+#[error("{shown} is not an agent id: 1 to {} characters of A-Z a-z 0-9 _ -", AgentId::MAX_LEN)]
 pub struct InvalidAgentId {
     shown: String,
 }
@@ -56,10 +53,7 @@ impl AgentId {
     /// Checks the rule.
     pub fn validate(&self) -> Result<(), InvalidAgentId> {
         let ok = (1..=Self::MAX_LEN).contains(&self.0.len())
-            && self
-                .0
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+            && self.0.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if ok {
             Ok(())
         } else {
@@ -69,11 +63,7 @@ impl AgentId {
 
     /// An id made from 16 random bytes: a UUID v4.
     pub fn from_random(random: [u8; 16]) -> Self {
-        Self(
-            uuid::Builder::from_random_bytes(random)
-                .into_uuid()
-                .to_string(),
-        )
+        Self(uuid::Builder::from_random_bytes(random).into_uuid().to_string())
     }
 
     /// The sender of what did not come from an agent.
@@ -130,13 +120,8 @@ mod tests {
     #[test]
     fn an_error_names_the_value_but_never_repeats_four_kilobytes() {
         let error = AgentId::parse("a.b").expect_err("a dot").to_string();
-        assert!(
-            error.contains("\"a.b\"") && error.contains("128"),
-            "{error}"
-        );
-        let error = AgentId::parse("y".repeat(4096))
-            .expect_err("too long")
-            .to_string();
+        assert!(error.contains("\"a.b\"") && error.contains("128"), "{error}");
+        let error = AgentId::parse("y".repeat(4096)).expect_err("too long").to_string();
         assert!(error.len() < 200 && error.contains("4096 bytes"), "{error}");
     }
 
@@ -150,9 +135,6 @@ mod tests {
     #[test]
     fn json_is_checked_too() {
         assert!(serde_json::from_str::<AgentId>("\"a.b\"").is_err());
-        assert_eq!(
-            serde_json::from_str::<AgentId>("\"ab\"").expect("fine"),
-            AgentId("ab".into())
-        );
+        assert_eq!(serde_json::from_str::<AgentId>("\"ab\"").expect("fine"), AgentId("ab".into()));
     }
 }

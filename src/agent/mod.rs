@@ -1,7 +1,50 @@
 //! Agents: what they are called, what they are made of, and what they do.
 
+mod builtin;
 mod config;
+mod context;
 mod id;
+mod ready;
+mod state;
+pub mod text;
 
+use async_trait::async_trait;
+
+use crate::error::Result;
+use crate::message::Message;
+
+pub use builtin::{Echo, State, Text};
 pub use config::{AgentConfig, InvalidAgentConfig, MemoryBackendType, RestartType};
+pub use context::Context;
 pub use id::{AgentId, InvalidAgentId};
+pub use state::AgentState;
+
+// What a host needs to run agents.
+pub use context::{Ports, ReplyTo};
+pub use ready::{run_ready, NeverReady};
+
+/// What a user writes: how an agent behaves.
+///
+/// One message is handled at a time. An error is published as a `Failure` of severity `low`, and
+/// answered to who asked; the agent lives. A panic, or breaking a limit, ends this agent alone and
+/// its supervisor starts a fresh one.
+///
+/// On Lunatic the futures must be ready at once: what waits there suspends the process, not the
+/// future. A handler that awaits something that nothing can wake fails with `ProtocolViolation`.
+#[async_trait]
+pub trait Agent: Send {
+    /// Called once before the first message, in each incarnation. An error here ends the agent.
+    async fn on_start(&mut self, ctx: &mut Context) -> Result<()> {
+        let _ = ctx;
+        Ok(())
+    }
+
+    /// Handles one message.
+    async fn handle(&mut self, ctx: &mut Context, message: Message) -> Result<()>;
+
+    /// Called when the agent is told to stop, before its process ends; not when it is killed.
+    async fn on_stop(&mut self, ctx: &mut Context) -> Result<()> {
+        let _ = ctx;
+        Ok(())
+    }
+}

@@ -2,3 +2,16 @@
 
 #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
 pub mod lunatic;
+
+#[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
+pub use lunatic::program::main;
+
+/// The program, where its host is not there yet: says so.
+#[cfg(not(all(target_arch = "wasm32", target_os = "wasi")))]
+pub fn main() -> std::process::ExitCode {
+    eprintln!(
+        "rust-wasm-lunatic-nats runs agents under Lunatic so far, not natively: \
+         start it with scripts/run, which builds it for wasm32-wasip1 and runs it there"
+    );
+    std::process::ExitCode::from(2)
+}

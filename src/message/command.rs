@@ -1,1 +1,392 @@
-//! (in the making)
+//! Commands to a node: about agents on `agent.command`, about the node itself on `system.control`.
+
+use serde::{ser, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::body::{body_from_value, open_envelope, parse_json, take_id, wrong_kind};
+use super::{Content, ErrorCode, WireError};
+use crate::agent::{AgentConfig, AgentId};
+
+/// A command about agents.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum AgentCommand {
+    /// Start an agent.
+    Spawn {
+        /// What it is made of, every value checked; its id is empty if one is to be made up.
+        #[serde(serialize_with = "without_empty_id")]
+        config: AgentConfig,
+    },
+    /// End an agent for good.
+    Stop {
+        /// The agent.
+        agent_id: AgentId,
+    },
+    /// Show the node, or one agent.
+    Status {
+        /// The agent; none for the node.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        agent_id: Option<AgentId>,
+    },
+    /// Show a page of agents in the order of their ids.
+    List {
+        /// Show those that come after this id, which need not exist.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after: Option<AgentId>,
+        /// How many at most, 1 to 1000. Default: 1000.
+        limit: usize,
+    },
+    /// Hand a message to an agent and answer with its answer.
+    Input {
+        /// The agent.
+        agent_id: AgentId,
+        /// A message for it, or a bare payload.
+        message: Content,
+    },
+}
+
+impl AgentCommand {
+    /// The most agents on one page; also the default.
+    pub const MAX_PAGE: usize = 1000;
+
+    /// Parses a body, in an envelope or bare.
+    ///
+    /// Errors: `too_large` beyond `max_bytes`, `bad_json`, `bad_shape` (with the field's name),
+    /// `bad_id`, and `unsupported` for a config that asks for what is not built.
+    pub fn parse(bytes: &[u8], max_bytes: usize) -> Result<Self, WireError> {
+        let mut variant = Variant::parse(bytes, max_bytes)?;
+        let command = match variant.name.as_str() {
+            "Spawn" => Self::Spawn { config: config(variant.required("config")?)? },
+            "Stop" => Self::Stop { agent_id: take_id(&mut variant.fields, "agent_id")? },
+            "Status" => Self::Status { agent_id: variant.optional_id("agent_id")? },
+            "List" => Self::List { after: variant.optional_id("after")?, limit: variant.limit()? },
+            "Input" => {
+                let agent_id = take_id(&mut variant.fields, "agent_id")?;
+                let message = variant.required("message")?;
+                Self::Input {
+                    message: body_from_value(message, Some(&agent_id))?.content,
+                    agent_id,
+                }
+            }
+            _ => return Err(variant.unknown("Spawn, Stop, Status, List or Input")),
+        };
+        variant.nothing_left()?;
+        Ok(command)
+    }
+}
+
+/// A command about a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum SystemMessage {
+    /// Say who you are.
+    Ping,
+    /// End, and give the agents so long to end first.
+    Shutdown {
+        /// 0 to 86,400,000. Default: 5,000.
+        grace_ms: u64,
+    },
+    /// Take no new agents, and end when the last one has ended.
+    Drain,
+}
+
+impl SystemMessage {
+    /// What `Shutdown` gives the agents if it does not say.
+    pub const DEFAULT_GRACE_MS: u64 = 5_000;
+
+    /// Parses a body, in an envelope or bare. Errors as for [`AgentCommand::parse`].
+    pub fn parse(bytes: &[u8], max_bytes: usize) -> Result<Self, WireError> {
+        let mut variant = Variant::parse(bytes, max_bytes)?;
+        let message = match variant.name.as_str() {
+            "Ping" => Self::Ping,
+            "Shutdown" => Self::Shutdown {
+                grace_ms: variant.number("grace_ms", 0..=86_400_000, Self::DEFAULT_GRACE_MS)?,
+            },
+            "Drain" => Self::Drain,
+            _ => return Err(variant.unknown("Ping, Shutdown or Drain")),
+        };
+        variant.nothing_left()?;
+        Ok(message)
+    }
+}
+
+/// A variant of an externally tagged enum, taken apart: `{"Ping":{…}}`, `{"Ping":null}` or
+/// `"Ping"`.
+#[derive(Debug)]
+pub(crate) struct Variant {
+    pub(crate) name: String,
+    pub(crate) fields: Map<String, Value>,
+}
+
+impl Variant {
+    fn parse(bytes: &[u8], max_bytes: usize) -> Result<Self, WireError> {
+        let (_, payload) = open_envelope(parse_json(bytes, max_bytes)?)?;
+        Self::from_value(payload)
+    }
+
+    pub(crate) fn from_value(value: Value) -> Result<Self, WireError> {
+        let map = match value {
+            Value::String(name) => {
+                let fields = Map::new();
+                return Ok(Self { name, fields });
+            }
+            Value::Object(map) => map,
+            other => return Err(wrong_kind("the body", &other, "a string or an object")),
+        };
+        let found = map.len();
+        let mut entries = map.into_iter();
+        match (entries.next(), entries.next()) {
+            (Some((name, Value::Object(fields))), None) => Ok(Self { name, fields }),
+            (Some((name, Value::Null)), None) => {
+                let fields = Map::new();
+                Ok(Self { name, fields })
+            }
+            (Some((name, other)), None) => Err(wrong_kind(&name, &other, "an object")),
+            _ => Err(WireError::bad_shape(format!(
+                "the body has {found} fields, and must have the command's name as the only one"
+            ))),
+        }
+    }
+
+    fn required(&mut self, field: &str) -> Result<Value, WireError> {
+        self.fields
+            .remove(field)
+            .ok_or_else(|| WireError::bad_shape(format!("{} needs {field}", self.name)))
+    }
+
+    fn optional_id(&mut self, field: &'static str) -> Result<Option<AgentId>, WireError> {
+        if self.fields.get(field).is_none_or(Value::is_null) {
+            self.fields.remove(field);
+            return Ok(None);
+        }
+        take_id(&mut self.fields, field).map(Some)
+    }
+
+    fn limit(&mut self) -> Result<usize, WireError> {
+        let most = AgentCommand::MAX_PAGE as u64;
+        let limit = self.number("limit", 1..=most, most)?;
+        Ok(usize::try_from(limit).unwrap_or(AgentCommand::MAX_PAGE))
+    }
+
+    fn number(
+        &mut self,
+        field: &str,
+        allowed: std::ops::RangeInclusive<u64>,
+        default: u64,
+    ) -> Result<u64, WireError> {
+        match self.fields.remove(field) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => match value.as_u64() {
+                Some(number) if allowed.contains(&number) => Ok(number),
+                _ => Err(WireError::bad_shape(format!(
+                    "{field} is {value}, and must be {} to {}",
+                    allowed.start(),
+                    allowed.end()
+                ))),
+            },
+        }
+    }
+
+    fn unknown(&self, known: &str) -> WireError {
+        WireError::bad_shape(format!("there is no command {:?}: {known}", self.name))
+    }
+
+    /// Nothing is ignored in a command: what was asked for and not understood is not done.
+    fn nothing_left(&self) -> Result<(), WireError> {
+        match self.fields.keys().next() {
+            None => Ok(()),
+            Some(field) => {
+                Err(WireError::bad_shape(format!("{} has no field {field:?}", self.name)))
+            }
+        }
+    }
+}
+
+/// An empty id is none, and on the wire that is an absent one.
+fn without_empty_id<S: Serializer>(config: &AgentConfig, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut value = serde_json::to_value(config).map_err(ser::Error::custom)?;
+    if let (true, Some(fields)) = (config.id.as_str().is_empty(), value.as_object_mut()) {
+        fields.remove("id");
+    }
+    value.serialize(serializer)
+}
+
+/// A config from the wire, every value checked; an absent id stays empty.
+fn config(value: Value) -> Result<AgentConfig, WireError> {
+    let mut map = match value {
+        Value::Object(map) => map,
+        other => return Err(wrong_kind("config", &other, "an object")),
+    };
+    let id = match map.remove("id") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(id)) => Some(
+            AgentId::parse(id)
+                .map_err(|error| WireError::new(ErrorCode::BadId, format!("config.id: {error}")))?,
+        ),
+        Some(other) => return Err(wrong_kind("config.id", &other, "a string or null")),
+    };
+    // serde's errors name an unknown field, but not the field of a wrong value.
+    let mut config: AgentConfig = config_fields(map)?;
+    config.id = AgentId::external();
+    config.validate()?;
+    config.id = id.unwrap_or_else(|| AgentId(String::new()));
+    Ok(config)
+}
+
+fn config_fields(map: Map<String, Value>) -> Result<AgentConfig, WireError> {
+    for (field, value) in &map {
+        let alone = Value::Object(Map::from_iter([(field.clone(), value.clone())]));
+        serde_json::from_value::<AgentConfig>(alone)
+            .map_err(|error| WireError::bad_shape(format!("config.{field}: {error}")))?;
+    }
+    serde_json::from_value(Value::Object(map))
+        .map_err(|error| WireError::bad_shape(format!("config: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::agent::MemoryBackendType;
+    use ErrorCode::{BadId, BadJson, BadShape, TooLarge, Unsupported};
+
+    fn command(body: &Value) -> Result<AgentCommand, WireError> {
+        AgentCommand::parse(body.to_string().as_bytes(), 10_000)
+    }
+
+    fn system(body: &Value) -> Result<SystemMessage, WireError> {
+        SystemMessage::parse(body.to_string().as_bytes(), 10_000)
+    }
+
+    fn envelope(payload: &Value) -> Value {
+        json!({"id": "e", "source": "s", "metadata": {}, "timestamp": "2026-11-21T20:50:00Z",
+            "payload": payload})
+    }
+
+    fn a() -> AgentId {
+        AgentId("a".into())
+    }
+
+    #[test]
+    fn the_commands() {
+        let cases = [
+            (json!({"Stop": {"agent_id": "a"}}), AgentCommand::Stop { agent_id: a() }),
+            (json!({"Status": {"agent_id": "a"}}), AgentCommand::Status { agent_id: Some(a()) }),
+            (
+                json!({"List": {"after": "a", "limit": 2}}),
+                AgentCommand::List { after: Some(a()), limit: 2 },
+            ),
+            (
+                json!({"List": {"after": null, "limit": 1000}}),
+                AgentCommand::List { after: None, limit: 1000 },
+            ),
+            (
+                json!({"Input": {"agent_id": "a", "message": {"x": 1}}}),
+                AgentCommand::Input { agent_id: a(), message: Content::Bare(json!({"x": 1})) },
+            ),
+            (
+                json!({"Spawn": {"config": {}}}),
+                AgentCommand::Spawn { config: AgentConfig::default() },
+            ),
+            (
+                json!({"Spawn": {"config": {"id": "a", "memory_backend_type": "File"}}}),
+                AgentCommand::Spawn {
+                    config: AgentConfig {
+                        id: a(),
+                        memory_backend_type: MemoryBackendType::File,
+                        ..Default::default()
+                    },
+                },
+            ),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(command(&body).expect("a command"), expected);
+            assert_eq!(command(&envelope(&body)).expect("in an envelope"), expected);
+            let written = serde_json::to_value(&expected).expect("serializes");
+            assert_eq!(command(&written).expect("and is taken again"), expected);
+        }
+    }
+
+    #[test]
+    fn what_needs_no_field_is_taken_in_three_forms() {
+        for name in ["Status", "List", "Ping", "Drain", "Shutdown"] {
+            for body in [json!({name: {}}), json!({name: null}), json!(name)] {
+                assert!(
+                    command(&body).is_ok() != system(&body).is_ok(),
+                    "{body} is for one of the two"
+                );
+            }
+        }
+        assert_eq!(system(&json!("Ping")), Ok(SystemMessage::Ping));
+        assert_eq!(
+            system(&json!({"Shutdown": {"grace_ms": 7}})),
+            Ok(SystemMessage::Shutdown { grace_ms: 7 })
+        );
+        assert_eq!(system(&json!("Shutdown")), Ok(SystemMessage::Shutdown { grace_ms: 5_000 }));
+        assert_eq!(command(&json!("List")), Ok(AgentCommand::List { after: None, limit: 1000 }));
+    }
+
+    #[test]
+    fn mistakes_are_told_apart_and_named() {
+        let spawn = |config: Value| json!({"Spawn": {"config": config}});
+        let message = json!({"id": "m", "from": "b", "to": "c", "payload": 1, "timestamp": 7});
+        let cases = [
+            (json!([]), BadShape, "an array"),
+            (json!({}), BadShape, "0 fields"),
+            (json!({"Stop": {"agent_id": "a"}, "x": 1}), BadShape, "2 fields"),
+            (json!({"Dance": {}}), BadShape, "Dance"),
+            (json!({"Stop": "a"}), BadShape, "Stop"),
+            (json!("Stop"), BadShape, "agent_id"),
+            (json!({"Stop": {"agent_id": 5}}), BadShape, "agent_id"),
+            (json!({"Stop": {"agent_id": "a", "now": 1}}), BadShape, "now"),
+            (json!({"Stop": {"agent_id": "a.b"}}), BadId, "a.b"),
+            (json!({"Status": {"agent_id": ""}}), BadId, "agent_id"),
+            (json!({"List": {"after": "a b"}}), BadId, "after"),
+            (json!({"List": {"limit": 0}}), BadShape, "limit is 0"),
+            (json!({"List": {"limit": 1001}}), BadShape, "1 to 1000"),
+            (json!({"List": {"limit": "9"}}), BadShape, "limit"),
+            (json!({"Input": {"agent_id": "a"}}), BadShape, "message"),
+            (json!({"Input": {"agent_id": "*", "message": 1}}), BadId, "*"),
+            (json!({"Input": {"agent_id": "a", "message": message}}), BadShape, "\"c\""),
+            (json!("Spawn"), BadShape, "config"),
+            (spawn(json!(7)), BadShape, "config"),
+            (spawn(json!({"id": "a.b"})), BadId, "a.b"),
+            (spawn(json!({"id": ""})), BadId, "config.id"),
+            (spawn(json!({"id": 3})), BadShape, "config.id"),
+            (spawn(json!({"max_memory": 3})), BadShape, "max_memory"),
+            (spawn(json!({"timeout_ms": "x"})), BadShape, "timeout_ms"),
+            (spawn(json!({"timeout_ms": -1})), BadShape, "timeout_ms"),
+            (spawn(json!({"timeout_ms": 1})), BadShape, "timeout_ms is 1"),
+            (spawn(json!({"max_memory_mb": 0})), BadShape, "max_memory_mb"),
+            (spawn(json!({"restart": "Never"})), BadShape, "restart"),
+            (spawn(json!({"memory_backend_type": "Kv"})), Unsupported, "Kv"),
+        ];
+        for (body, code, named) in cases {
+            let error = command(&body).expect_err(named);
+            assert_eq!(error.code, code, "{body}: {error}");
+            assert!(error.message.contains(named), "{body}: {error}");
+        }
+        let error = system(&json!({"Shutdown": {"grace_ms": 86_400_001_u64}})).expect_err("long");
+        assert_eq!(error.code, BadShape, "{error}");
+    }
+
+    #[test]
+    fn what_is_not_json_or_too_large() {
+        let parse = |body: &str| AgentCommand::parse(body.as_bytes(), 100).expect_err("refused");
+        assert_eq!(parse("{\"Status\"").code, BadJson);
+        assert_eq!(parse(&" ".repeat(101)).code, TooLarge);
+    }
+
+    #[test]
+    fn a_huge_name_does_not_come_back_whole() {
+        let name = "x".repeat(400_000);
+        for body in [
+            json!({ name.as_str(): {} }),
+            json!({"Spawn": {"config": {name.as_str(): 1}}}),
+            json!({"Stop": {"agent_id": "a", name.as_str(): 1}}),
+        ] {
+            let error = AgentCommand::parse(body.to_string().as_bytes(), 1_000_000)
+                .expect_err("no such thing");
+            assert!(error.message.len() < 500, "{}", error.message.len());
+        }
+    }
+}

@@ -1,1 +1,135 @@
-//! (in the making)
+//! The envelope that every event travels in.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::supervision::FailureSeverity;
+use crate::time::Timestamp;
+
+/// A payload, with who sent it, when, and what it is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MessageEnvelope<T> {
+    /// A UUID v4.
+    pub id: String,
+    /// The id of what this belongs to.
+    #[serde(default)]
+    pub correlation_id: Option<String>,
+    /// The id of the agent or node that sent it.
+    pub source: String,
+    /// When it was made.
+    pub timestamp: Timestamp,
+    /// What it is about, for those who do not look into the payload.
+    pub metadata: Map<String, Value>,
+    /// What it carries.
+    pub payload: T,
+}
+
+impl<T> MessageEnvelope<T> {
+    /// An envelope without metadata. Its id is made from 16 random bytes.
+    pub fn new(
+        random: [u8; 16],
+        source: impl Into<String>,
+        timestamp: Timestamp,
+        payload: T,
+    ) -> Self {
+        Self {
+            id: uuid::Builder::from_random_bytes(random).into_uuid().to_string(),
+            correlation_id: None,
+            source: source.into(),
+            timestamp,
+            metadata: Map::new(),
+            payload,
+        }
+    }
+
+    /// The envelope of a supervision event: `event_category` is `supervision`, and `severity` is
+    /// there if there is one.
+    pub fn supervision_event(
+        random: [u8; 16],
+        source: impl Into<String>,
+        timestamp: Timestamp,
+        payload: T,
+        severity: Option<FailureSeverity>,
+    ) -> Self {
+        let envelope = Self::new(random, source, timestamp, payload)
+            .with_metadata("event_category", "supervision");
+        match severity {
+            Some(severity) => envelope.with_metadata("severity", format!("{severity:?}")),
+            None => envelope,
+        }
+    }
+
+    /// The envelope of an event of one agent: `event_category` is `agent`.
+    pub fn agent_event(
+        random: [u8; 16],
+        source: impl Into<String>,
+        timestamp: Timestamp,
+        payload: T,
+    ) -> Self {
+        Self::new(random, source, timestamp, payload).with_metadata("event_category", "agent")
+    }
+
+    /// The envelope of a coordination message, with its `coordination_type`.
+    pub fn coordination_message(
+        random: [u8; 16],
+        source: impl Into<String>,
+        timestamp: Timestamp,
+        payload: T,
+        coordination_type: &str,
+    ) -> Self {
+        Self::new(random, source, timestamp, payload)
+            .with_metadata("event_category", "coordination")
+            .with_metadata("coordination_type", coordination_type)
+    }
+
+    /// The same with the id of what it belongs to.
+    pub fn with_correlation_id(mut self, id: impl Into<String>) -> Self {
+        self.correlation_id = Some(id.into());
+        self
+    }
+
+    /// The same with one more piece of metadata.
+    pub fn with_metadata(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.metadata.insert(key.to_owned(), value.into());
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_supervision_event_on_the_wire() {
+        let timestamp = Timestamp::from_epoch(Duration::from_micros(1_795_294_200_123_456));
+        let envelope = MessageEnvelope::supervision_event(
+            [7; 16],
+            "node-1",
+            timestamp,
+            json!({}),
+            Some(FailureSeverity::High),
+        );
+        assert_eq!(
+            serde_json::to_value(&envelope).expect("serializes"),
+            json!({"id": "07070707-0707-4707-8707-070707070707", "correlation_id": null,
+                "source": "node-1", "timestamp": "2026-11-21T20:50:00.123456Z",
+                "metadata": {"event_category": "supervision", "severity": "High"}, "payload": {}})
+        );
+    }
+
+    #[test]
+    fn metadata_and_correlation() {
+        let timestamp = Timestamp::from_epoch(Duration::ZERO);
+        let healthy =
+            MessageEnvelope::supervision_event([0; 16], "n", timestamp, json!(1), None::<_>);
+        assert!(!healthy.metadata.contains_key("severity"));
+        let task = MessageEnvelope::coordination_message([0; 16], "n", timestamp, 1, "Broadcast")
+            .with_correlation_id("task-1");
+        assert_eq!(task.metadata["coordination_type"], json!("Broadcast"));
+        assert_eq!(task.correlation_id.as_deref(), Some("task-1"));
+    }
+}

@@ -5,12 +5,27 @@ mod body;
 mod command;
 mod envelope;
 mod event;
+mod payload;
+mod reply;
 mod subject;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::agent::AgentId;
+
+pub use body::{
+    parse_agent_input, parse_body, Body, Content, EnvelopeHead, DEFAULT_MAX_BODY_BYTES,
+};
+pub use command::{AgentCommand, SystemMessage};
+pub use envelope::MessageEnvelope;
+pub use event::{AgentEvent, AgentStatus};
+pub use payload::{decode_payload, encode_payload, PayloadError};
+pub use reply::{
+    encode_error, encode_reply, AgentCounters, AgentPage, AgentSummary, ErrorCode, NodeCounters,
+    NodeSummary, Pong, Reply, Spawned, Stopped, WireError,
+};
+pub use subject::Subject;
 
 /// A message from one agent to another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,1 +1,81 @@
 //! Our own NATS client: protocol and session as pure machines; a host gives them a socket.
+//!
+//! Nothing in here reads a clock, draws a random number or touches a socket. There are three parts,
+//! and a host puts them together as suits it (one process, a reader and an owner process, threads):
+//!
+//! - [`Decoder`] turns the bytes that arrive, however they are cut, into [`ServerOp`]s:
+//!   [`ServerMessage`]s for subscribers and [`ControlOp`]s for the session.
+//! - [`Outbox`] turns publishes into protocol bytes, and refuses what could not be sent before one
+//!   byte of it is encoded. Whoever publishes has one; the session takes its batches as they are.
+//! - [`Session`] is the connection: handshake, subscriptions, reconnects, keep-alive, buffers.
+//!
+//! ```text
+//!            bytes                ControlOp, ServerMessage            Dial, Write, Disconnect
+//! socket ──────────▶ Decoder ───────────────────────────▶ Session ─────────────────────────▶ socket
+//!                                      Outbox ── Batch ──────▲ │
+//!                                                             └──▶ Event, Deliver, Flushed
+//! ```
+//!
+//! # The loop and its invariant
+//! The session changes when it is told a fact ([`Session::handle_input`]) or given a command
+//! (`subscribe`, `publish`, `flush`, `close`, …). **After every change the host takes outputs until
+//! it gets [`Output::Wait`]**, does them in that order, and then waits for the next fact, at the
+//! latest until the instant that `Wait` names, when it hands in [`Input::Tick`].
+//!
+//! Each [`Output::Dial`] has a number; everything that a transport reports carries the number of
+//! its dial, and what comes from any other than the present one is ignored. So a host may abandon
+//! a transport without waiting for its end, and a reader that is late does no harm.
+//!
+//! ```
+//! use std::time::Duration;
+//! use rust_wasm_lunatic_nats::nats::{Input, Output, Session, SessionConfig};
+//! use rust_wasm_lunatic_nats::time::Instant;
+//!
+//! let config = SessionConfig::for_server("ws://localhost:8080")?;
+//! let mut session = Session::new(config, 7, Instant::START)?;
+//! let Output::Dial { dial, server, .. } = session.poll_output() else { panic!("it dials first") };
+//! assert_eq!(server.to_string(), "ws://localhost:8080/");
+//! assert!(matches!(session.poll_output(), Output::Wait(Some(_))));
+//!
+//! let now = Instant::from_start(Duration::from_millis(3));
+//! session.handle_input(now, Input::DialFailed { dial, reason: "connection refused".into() });
+//! assert!(matches!(session.poll_output(), Output::Event(_)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Delivery
+//! Core NATS is at most once. What was given out as [`Output::Write`] when a transport broke is
+//! not written again; what was not yet given out, and what is published while there is no
+//! connection, waits in a bounded buffer and goes out in order after the next handshake. What does
+//! not fit is an error at the call.
+
+mod codec;
+mod config;
+mod error;
+mod headers;
+mod inbox;
+mod rng;
+mod server_error;
+mod server_info;
+mod session;
+mod subject;
+mod url;
+mod websocket;
+
+pub use codec::{
+    Batch, ControlOp, Decoder, Outbox, ServerMessage, ServerOp, DEFAULT_MAX_MESSAGE_BYTES,
+    DEFAULT_MAX_PAYLOAD,
+};
+pub use config::{Auth, ReconnectDelays, Secret, SessionConfig};
+pub use error::{
+    DecodeError, FlushError, HeaderError, InvalidConfig, InvalidSubject, OutboxError, PublishError,
+    SubjectRule, SubscribeError, UrlError,
+};
+pub use headers::{Headers, StatusCode};
+pub use inbox::Inbox;
+pub use server_error::{Operation, PermissionViolation, ServerError};
+pub use server_info::ServerInfo;
+pub use session::{CloseReason, DisconnectReason, Event, Input, Output, Session, Stats, Status};
+pub use subject::{QueueGroup, Subject, SubjectPattern};
+pub use url::ServerUrl;
+pub use websocket::{Frame, FrameError, FrameReader};

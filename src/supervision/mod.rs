@@ -1,2 +1,26 @@
 //! Supervision: what is decided when an agent starts, answers, fails or stops, and what is told
 //! of it.
+
+mod backoff;
+mod child;
+mod death;
+mod event;
+mod health;
+mod intensity;
+mod outbox;
+mod port;
+mod schedule;
+mod spec;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+
+pub use backoff::Backoff;
+pub use event::{
+    FailureContext, FailureSeverity, FailureType, HealthMetrics, HealthStatus, LifecycleEvent,
+    RecoveryAction, RecoveryOutcome, SupervisionEvent,
+};
+pub use intensity::{Intensity, RestartHistory};
+pub use port::{Figures, Input, LastWord, Now, Output};
+pub use spec::{InvalidSupervisorConfig, SupervisorConfig};
+pub use supervisor::{StartError, Supervisor, UnknownAgent};

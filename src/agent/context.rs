@@ -1,0 +1,344 @@
+//! What an agent can do while it handles a message.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::{AgentConfig, AgentId, AgentState};
+use crate::error::{Error, RequestError, Result, SendError};
+use crate::memory::StateAction;
+use crate::message::{encode_payload, Message, WireError};
+
+/// What a host does for an agent. The context keeps the rules; a host only carries.
+#[async_trait]
+pub trait Ports: Send {
+    /// Passes a payload to the agent `to`, wherever it lives.
+    fn send(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError>;
+
+    /// Passes a payload to the agent `to` and waits for its answer.
+    async fn request(
+        &mut self,
+        to: &AgentId,
+        payload: &Value,
+        timeout: Duration,
+    ) -> Result<Value, RequestError>;
+
+    /// Answers whoever sent the message that is being handled.
+    fn reply(&mut self, to: &ReplyTo, payload: &Value) -> Result<(), SendError>;
+
+    /// Publishes on a NATS subject.
+    async fn publish(&mut self, subject: &str, payload: &[u8]) -> Result<()>;
+
+    /// Asks on a NATS subject and waits for the first answer.
+    async fn nats_request(
+        &mut self,
+        subject: &str,
+        payload: &[u8],
+        timeout: Duration,
+    ) -> Result<Vec<u8>>;
+
+    /// Tells whoever sent the message that is being handled that there is no answer, and why.
+    fn refuse(&mut self, to: &ReplyTo, error: &WireError);
+
+    /// Called when a handler has returned: what was held back until then goes out.
+    fn handled(&mut self) -> Result<()>;
+}
+
+/// Where the answer to a message goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplyTo {
+    /// A process of this host, which waits for a tag.
+    Process {
+        /// The process.
+        id: u64,
+        /// What its answer is known by.
+        tag: i64,
+    },
+    /// A NATS subject.
+    Subject {
+        /// The subject.
+        subject: String,
+        /// Who asked, as far as one knows.
+        asker: AgentId,
+    },
+}
+
+/// What an agent can do while it handles a message: answer it, send others, ask, remember.
+///
+/// On Lunatic each of these is done when the call returns; to wait suspends only the agent's own
+/// process.
+pub struct Context {
+    config: AgentConfig,
+    incarnation: u64,
+    state: AgentState,
+    ports: Box<dyn Ports>,
+    handling: Option<Handling>,
+}
+
+/// The message that is being handled, if somebody waits for its answer.
+struct Handling {
+    message_id: String,
+    to: ReplyTo,
+}
+
+impl Context {
+    /// The largest payload of a message: 512 KiB, as JSON on the wire, and between processes as
+    /// [`encode_payload`] writes it.
+    pub const MAX_PAYLOAD: usize = 512 * 1024;
+
+    /// For a host: appends a payload to what is sent between processes, if it is not too large.
+    pub fn encode_payload(payload: &Value, out: &mut Vec<u8>) -> Result<(), SendError> {
+        let before = out.len();
+        encode_payload(payload, out)?;
+        let (bytes, max) = (out.len() - before, Self::MAX_PAYLOAD);
+        if bytes > max {
+            out.truncate(before);
+            return Err(SendError::TooLarge { bytes, max });
+        }
+        Ok(())
+    }
+
+    /// For a host: what the agent of that config can do in this life.
+    pub fn new(
+        config: AgentConfig,
+        incarnation: u64,
+        state: AgentState,
+        ports: Box<dyn Ports>,
+    ) -> Self {
+        Self { config, incarnation, state, ports, handling: None }
+    }
+
+    /// The agent's own id.
+    pub fn id(&self) -> &AgentId {
+        &self.config.id
+    }
+
+    /// What the agent was made from.
+    pub fn config(&self) -> &AgentConfig {
+        &self.config
+    }
+
+    /// How many times an agent of this id was started, this time included: 1 for the first.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// What the agent remembers.
+    pub fn state(&mut self) -> &mut AgentState {
+        &mut self.state
+    }
+
+    /// Stores, reads or removes a value of the agent's state.
+    pub async fn handle_state_action(&mut self, action: StateAction) -> Result<Value> {
+        Ok(self.state.handle_state_action(action).await?)
+    }
+
+    /// Sends `payload` to the agent `to`, on this node or another one. At most once: an agent that
+    /// dies takes what waits in its mailbox with it.
+    pub async fn send(&mut self, to: &AgentId, payload: impl Into<Value>) -> Result<()> {
+        to.validate()?;
+        Ok(self.ports.send(to, &payload.into())?)
+    }
+
+    /// Sends `payload` to the agent `to` and waits for its answer, at most for `timeout`.
+    ///
+    /// The agent handles nothing else meanwhile; two agents that ask each other at once both wait
+    /// until the time is up.
+    pub async fn request(
+        &mut self,
+        to: &AgentId,
+        payload: impl Into<Value>,
+        timeout: Duration,
+    ) -> Result<Value> {
+        to.validate()?;
+        Ok(self.ports.request(to, &payload.into(), timeout).await?)
+    }
+
+    /// Answers `message`, which must be the one that is being handled. Only the first answer
+    /// counts, and a message that was sent without asking for one takes none: both are errors.
+    pub async fn reply(&mut self, message: &Message, payload: impl Into<Value>) -> Result<()> {
+        let expected = || Error::from(SendError::NoReplyExpected(message.id.clone()));
+        let handling = self.handling.take_if(|handling| handling.message_id == message.id);
+        Ok(self.ports.reply(&handling.ok_or_else(expected)?.to, &payload.into())?)
+    }
+
+    /// Answers `message` if somebody waits for it: for agents that take messages of both kinds.
+    pub async fn answer(&mut self, message: &Message, payload: impl Into<Value>) -> Result<()> {
+        if self.wants_reply() {
+            self.reply(message, payload).await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether an answer to the message that is being handled is waited for.
+    pub fn wants_reply(&self) -> bool {
+        self.handling.is_some()
+    }
+
+    /// Publishes `payload` on a NATS subject; it leaves when the handler returns, waits, or has
+    /// published 32 KB.
+    pub async fn publish(&mut self, subject: &str, payload: &[u8]) -> Result<()> {
+        self.may_use_nats()?;
+        self.ports.publish(subject, payload).await
+    }
+
+    /// Asks on a NATS subject and waits for the first answer, at most for `timeout`.
+    pub async fn nats_request(
+        &mut self,
+        subject: &str,
+        payload: &[u8],
+        timeout: Duration,
+    ) -> Result<Vec<u8>> {
+        self.may_use_nats()?;
+        self.ports.nats_request(subject, payload, timeout).await
+    }
+
+    fn may_use_nats(&self) -> Result<()> {
+        if self.config.nats_enabled {
+            Ok(())
+        } else {
+            Err(Error::Nats(format!("agent {} has nats_enabled false", self.config.id)))
+        }
+    }
+
+    /// For a host: its own part.
+    pub fn ports(&mut self) -> &mut dyn Ports {
+        self.ports.as_mut()
+    }
+
+    /// For a host: before it hands a message to the agent.
+    pub fn begin(&mut self, message_id: &str, reply_to: Option<ReplyTo>) {
+        self.handling = reply_to.map(|to| Handling { message_id: message_id.to_owned(), to });
+    }
+
+    /// For a host: after the handler returned. What is left is where an error goes.
+    pub fn end(&mut self) -> Option<ReplyTo> {
+        self.handling.take().map(|handling| handling.to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::agent::run_ready;
+    use crate::memory::InMemoryBackend;
+
+    /// A host that writes down what it is told.
+    struct Recorder(Arc<Mutex<Vec<String>>>);
+
+    impl Recorder {
+        fn note(&self, what: String) {
+            self.0.lock().expect("one thread").push(what);
+        }
+    }
+
+    #[async_trait]
+    impl Ports for Recorder {
+        fn send(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError> {
+            self.note(format!("send {to} {payload}"));
+            Ok(())
+        }
+
+        async fn request(
+            &mut self,
+            to: &AgentId,
+            payload: &Value,
+            timeout: Duration,
+        ) -> Result<Value, RequestError> {
+            self.note(format!("request {to} {payload}"));
+            Err(RequestError::Timeout { agent: to.clone(), timeout })
+        }
+
+        fn reply(&mut self, to: &ReplyTo, payload: &Value) -> Result<(), SendError> {
+            self.note(format!("reply {to:?} {payload}"));
+            Ok(())
+        }
+
+        async fn publish(&mut self, subject: &str, _: &[u8]) -> Result<()> {
+            self.note(format!("publish {subject}"));
+            Ok(())
+        }
+
+        async fn nats_request(&mut self, _: &str, _: &[u8], _: Duration) -> Result<Vec<u8>> {
+            Ok(Vec::new())
+        }
+
+        fn refuse(&mut self, to: &ReplyTo, error: &WireError) {
+            self.note(format!("refuse {to:?} {error}"));
+        }
+
+        fn handled(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn context(config: AgentConfig) -> (Context, Arc<Mutex<Vec<String>>>) {
+        let notes = Arc::new(Mutex::new(Vec::new()));
+        let state = AgentState::new(config.id.clone(), Box::new(InMemoryBackend::new()));
+        let ctx = Context::new(config, 1, state, Box::new(Recorder(notes.clone())));
+        (ctx, notes)
+    }
+
+    fn config() -> AgentConfig {
+        AgentConfig { id: AgentId("me".into()), ..AgentConfig::default() }
+    }
+
+    fn message(id: &str) -> Message {
+        let (from, to) = (AgentId("you".into()), AgentId("me".into()));
+        Message { id: id.into(), from, to, payload: Value::Null, timestamp: 0 }
+    }
+
+    #[test]
+    fn only_the_first_reply_to_the_message_that_is_handled_counts() {
+        let (mut ctx, notes) = context(config());
+        let to = ReplyTo::Process { id: 7, tag: 9 };
+        ctx.begin("m1", Some(to));
+        let refused = run_ready(ctx.reply(&message("m0"), 1)).expect("ready");
+        assert!(refused.expect_err("another message").to_string().contains("m0"));
+        run_ready(ctx.reply(&message("m1"), json!({"a": 1}))).expect("ready").expect("the first");
+        assert!(run_ready(ctx.reply(&message("m1"), 2)).expect("ready").is_err(), "the second");
+        assert_eq!(
+            *notes.lock().expect("one thread"),
+            ["reply Process { id: 7, tag: 9 } {\"a\":1}"]
+        );
+        assert_eq!(ctx.end(), None);
+    }
+
+    #[test]
+    fn an_answer_is_given_only_to_who_waits() {
+        let (mut ctx, notes) = context(config());
+        ctx.begin("m1", None);
+        assert!(!ctx.wants_reply());
+        run_ready(ctx.answer(&message("m1"), 1)).expect("ready").expect("nobody waits");
+        assert!(run_ready(ctx.reply(&message("m1"), 1)).expect("ready").is_err());
+        assert!(notes.lock().expect("one thread").is_empty());
+    }
+
+    #[test]
+    fn a_payload_is_bounded_and_what_was_before_it_stays() {
+        let mut out = b"head".to_vec();
+        let text = Value::from("x".repeat(Context::MAX_PAYLOAD - 4));
+        let error = Context::encode_payload(&text, &mut out).expect_err("one byte too many");
+        assert!(error.to_string().contains("524289 bytes"), "{error}");
+        assert_eq!(out, b"head");
+        let text = Value::from("x".repeat(Context::MAX_PAYLOAD - 5));
+        assert!(Context::encode_payload(&text, &mut out).is_ok());
+        assert_eq!(out.len(), 4 + Context::MAX_PAYLOAD);
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_refused_before_it_is() {
+        let (mut ctx, notes) = context(AgentConfig { nats_enabled: false, ..config() });
+        let error = run_ready(ctx.send(&AgentId("y.ou".into()), 1)).expect("ready");
+        assert!(error.expect_err("no id").to_string().contains("y.ou"));
+        let error = run_ready(ctx.publish("a.b", b"")).expect("ready");
+        assert!(error.expect_err("no NATS").to_string().contains("nats_enabled"));
+        assert!(notes.lock().expect("one thread").is_empty());
+    }
+}

@@ -1,0 +1,143 @@
+//! Why a process died, from what it said and from what is known of it.
+
+use std::time::Duration;
+
+use super::port::LastWord;
+use super::{FailureContext, FailureType};
+use crate::agent::AgentConfig;
+
+/// How a process came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// It said so itself.
+    Said(LastWord),
+    /// It was killed for a missed deadline.
+    Missed(MissedDeadline),
+    /// There never was a process.
+    Refused(String),
+    /// It did not say.
+    Silent,
+}
+
+/// The deadlines that a process is killed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MissedDeadline {
+    /// It did not say that it runs.
+    Start(Duration),
+    /// It did not answer a ping.
+    Answer(Duration),
+}
+
+/// What a death means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Diagnosis {
+    /// Whether it was no failure at all.
+    pub(super) normal: bool,
+    pub(super) failure_type: FailureType,
+    pub(super) context: FailureContext,
+}
+
+/// What a death means for an agent with that config.
+pub(super) fn diagnose(cause: Cause, config: &AgentConfig) -> Diagnosis {
+    use FailureType::{ProcessCrash, ResourceExhaustion, TimeoutFailure};
+    let known = FailureContext::default();
+    let normal = cause == Cause::Said(LastWord::Farewell);
+    let (failure_type, context) = match cause {
+        Cause::Said(LastWord::Panic { message, place }) => {
+            (ProcessCrash, FailureContext { message: Some(message), place, ..known })
+        }
+        Cause::Said(LastWord::AllocationRefused { bytes }) => (
+            ResourceExhaustion,
+            FailureContext {
+                limit: Some("memory".to_owned()),
+                limit_value: Some(u64::from(config.max_memory_mb) << 20),
+                requested_bytes: Some(bytes),
+                ..known
+            },
+        ),
+        Cause::Said(LastWord::Exit) => (ProcessCrash, said(known, "it called exit")),
+        Cause::Said(LastWord::Farewell) => (ProcessCrash, said(known, "it returned")),
+        Cause::Missed(missed) => {
+            let (deadline, message) = match missed {
+                MissedDeadline::Start(deadline) => (deadline, "it did not start"),
+                MissedDeadline::Answer(deadline) => (deadline, "it did not answer"),
+            };
+            let known =
+                FailureContext { deadline_ms: u64::try_from(deadline.as_millis()).ok(), ..known };
+            (TimeoutFailure, said(known, message))
+        }
+        Cause::Refused(reason) => (
+            ResourceExhaustion,
+            FailureContext { limit: Some("processes".to_owned()), message: Some(reason), ..known },
+        ),
+        Cause::Silent => match config.max_fuel {
+            Some(_) => (ResourceExhaustion, candidates(known, &["fuel", "stack", "killed"])),
+            None => (ProcessCrash, candidates(known, &["stack", "killed"])),
+        },
+    };
+    Diagnosis { normal, failure_type, context }
+}
+
+impl Diagnosis {
+    /// The reason in a few words, for those who only want to read it.
+    pub(super) fn reason(&self) -> String {
+        match (&self.context.message, &self.context.limit) {
+            (Some(message), _) => message.clone(),
+            (None, Some(limit)) => format!("it hit its limit of {limit}"),
+            (None, None) => {
+                format!("it died without a word: {}", self.context.candidates.join(" or "))
+            }
+        }
+    }
+}
+
+fn said(context: FailureContext, message: &str) -> FailureContext {
+    FailureContext { message: Some(message.to_owned()), ..context }
+}
+
+fn candidates(context: FailureContext, names: &[&str]) -> FailureContext {
+    FailureContext { candidates: names.iter().map(|&name| name.to_owned()).collect(), ..context }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use FailureType::{ProcessCrash, ResourceExhaustion, TimeoutFailure};
+
+    #[test]
+    fn each_cause_has_its_type_and_what_is_known() {
+        let plain = AgentConfig::default();
+        let fuelled = AgentConfig { max_fuel: Some(5), ..Default::default() };
+        let second = Duration::from_secs(1);
+        let panic = LastWord::Panic { message: "boom".into(), place: Some("a.rs:1:2".into()) };
+        let refused = LastWord::AllocationRefused { bytes: 9 };
+        let cases = [
+            (Cause::Said(panic), &plain, ProcessCrash, "boom"),
+            (Cause::Said(refused), &plain, ResourceExhaustion, "limit of memory"),
+            (Cause::Said(LastWord::Exit), &plain, ProcessCrash, "exit"),
+            (Cause::Missed(MissedDeadline::Answer(second)), &plain, TimeoutFailure, "not answer"),
+            (Cause::Missed(MissedDeadline::Start(second)), &plain, TimeoutFailure, "not start"),
+            (Cause::Refused("full".into()), &plain, ResourceExhaustion, "full"),
+            (Cause::Silent, &plain, ProcessCrash, "stack or killed"),
+            (Cause::Silent, &fuelled, ResourceExhaustion, "fuel or stack or killed"),
+        ];
+        for (cause, config, expected, reason) in cases {
+            let diagnosis = diagnose(cause.clone(), config);
+            assert!(!diagnosis.normal, "{cause:?}");
+            assert_eq!(diagnosis.failure_type, expected, "{cause:?}");
+            assert!(diagnosis.reason().contains(reason), "{diagnosis:?}");
+        }
+        assert!(diagnose(Cause::Said(LastWord::Farewell), &plain).normal);
+    }
+
+    #[test]
+    fn the_figures_of_a_limit_are_in_the_context() {
+        let config = AgentConfig::default();
+        let refused = Cause::Said(LastWord::AllocationRefused { bytes: 9 });
+        let memory = diagnose(refused, &config).context;
+        assert_eq!(memory.limit_value, Some(64 << 20));
+        assert_eq!(memory.requested_bytes, Some(9));
+        let missed = Cause::Missed(MissedDeadline::Answer(Duration::from_millis(250)));
+        assert_eq!(diagnose(missed, &config).context.deadline_ms, Some(250));
+    }
+}

@@ -1,0 +1,39 @@
+//! When whose turn is.
+
+use std::collections::BTreeSet;
+
+use crate::agent::AgentId;
+use crate::time::Instant;
+
+/// At most one instant for each child. Everything takes O(log n), so that ten thousand idle
+/// agents cost nothing.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    due: BTreeSet<(Instant, AgentId)>,
+}
+
+impl Schedule {
+    /// Moves a child from `old`, which is what was set last, to `new`.
+    pub(super) fn set(&mut self, id: &AgentId, old: Option<Instant>, new: Option<Instant>) {
+        if old == new {
+            return;
+        }
+        if let Some(old) = old {
+            self.due.remove(&(old, id.clone()));
+        }
+        if let Some(new) = new {
+            self.due.insert((new, id.clone()));
+        }
+    }
+
+    /// When the next one is due.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// A child that is due; it stays where it is until it is set anew.
+    pub(super) fn due(&self, now: Instant) -> Option<AgentId> {
+        let (at, id) = self.due.first()?;
+        (*at <= now).then(|| id.clone())
+    }
+}

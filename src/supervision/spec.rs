@@ -1,0 +1,148 @@
+//! What a supervisor is told to keep to.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{Backoff, Intensity};
+use crate::agent::AgentConfig;
+use crate::message::Subject;
+
+/// What a supervisor keeps to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SupervisorConfig {
+    /// Its name, one token of a subject. Default: `agents`.
+    pub id: String,
+    /// The most agents, also those that have failed and are only listed, 1 to 1,000,000.
+    /// Default: 8,000, which is below what one Lunatic runtime holds (about 9,400 processes).
+    ///
+    /// Worst case: about 1 KB for each, and what its config takes.
+    pub max_agents: usize,
+    /// How many restarts of one agent are too many. Default: more than 5 in 5 s.
+    pub intensity: Intensity,
+    /// The delay before a restart.
+    pub backoff: Backoff,
+    /// How often the health of each agent is told when nothing changes, 100 ms to
+    /// 1 day.
+    /// Default: 30 s.
+    pub health_interval: Duration,
+    /// How long an agent that was told to stop may take before it is killed; also how often a
+    /// kill that has no effect is repeated, at least 10 ms. Default: 5 s.
+    pub stop_grace: Duration,
+    /// How long a process may take until it says that it runs; an agent's `timeout_ms`, where
+    /// that is longer. Default: 10 s.
+    pub start_deadline: Duration,
+}
+
+/// A value that [`SupervisorConfig::validate`] refuses.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[error("{field} of the supervisor is {value}, and must be {allowed}")]
+pub struct InvalidSupervisorConfig {
+    field: &'static str,
+    value: String,
+    allowed: &'static str,
+}
+
+impl Default for SupervisorConfig {
+    fn default() -> Self {
+        Self {
+            id: "agents".to_owned(),
+            max_agents: 8_000,
+            intensity: Intensity::default(),
+            backoff: Backoff::default(),
+            health_interval: Duration::from_secs(30),
+            stop_grace: Duration::from_secs(5),
+            start_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+impl SupervisorConfig {
+    /// How long a process with that config may take until it says that it runs.
+    pub(super) fn start_deadline_of(&self, config: &AgentConfig) -> Duration {
+        self.start_deadline.max(config.timeout())
+    }
+
+    /// Checks every value.
+    pub fn validate(&self) -> Result<(), InvalidSupervisorConfig> {
+        let check = |ok: bool, field, value: &dyn std::fmt::Debug, allowed| {
+            if ok {
+                return Ok(());
+            }
+            let value = format!("{value:?}");
+            Err(InvalidSupervisorConfig { field, value, allowed })
+        };
+        let Backoff { min, max, factor, jitter } = self.backoff;
+        check(
+            Subject::is_token(&self.id),
+            "id",
+            &self.id,
+            "1 to 128 characters of A-Z a-z 0-9 _ -",
+        )?;
+        check(
+            (1..=1_000_000).contains(&self.max_agents),
+            "max_agents",
+            &self.max_agents,
+            "1 to 1000000",
+        )?;
+        check(
+            self.intensity.max_restarts <= Intensity::MAX,
+            "intensity",
+            &self.intensity.max_restarts,
+            "0 to 1000",
+        )?;
+        check(min <= max, "backoff.min", &min, "at most backoff.max")?;
+        check(factor.is_finite() && factor >= 1.0, "backoff.factor", &factor, "at least 1")?;
+        check((0.0..=1.0).contains(&jitter), "backoff.jitter", &jitter, "0 to 1")?;
+        check(
+            (Duration::from_millis(100)..=Duration::from_secs(86_400))
+                .contains(&self.health_interval),
+            "health_interval",
+            &self.health_interval,
+            "100 ms to 1 day",
+        )?;
+        check(
+            self.stop_grace >= Duration::from_millis(10),
+            "stop_grace",
+            &self.stop_grace,
+            "at least 10 ms",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bound_is_kept_and_named() {
+        let base = SupervisorConfig::default;
+        assert_eq!(base().validate(), Ok(()));
+        let backoff = |change: fn(&mut Backoff)| {
+            let mut config = base();
+            change(&mut config.backoff);
+            config
+        };
+        let mut cases = vec![
+            ("backoff.min", backoff(|b| b.min = Duration::from_secs(11))),
+            ("backoff.factor", backoff(|b| b.factor = 0.5)),
+            ("backoff.factor", backoff(|b| b.factor = f64::NAN)),
+            ("backoff.jitter", backoff(|b| b.jitter = 1.5)),
+        ];
+        let mut with = |field, change: fn(&mut SupervisorConfig)| {
+            let mut config = base();
+            change(&mut config);
+            cases.push((field, config));
+        };
+        with("id", |c| c.id = "a.b".into());
+        with("max_agents", |c| c.max_agents = 0);
+        with("intensity", |c| c.intensity.max_restarts = 1001);
+        with("health_interval", |c| c.health_interval = Duration::ZERO);
+        with("health_interval", |c| c.health_interval = Duration::MAX);
+        with("stop_grace", |c| c.stop_grace = Duration::ZERO);
+        for (field, config) in cases {
+            let error = config.validate().expect_err(field).to_string();
+            assert!(error.starts_with(field), "{error}");
+        }
+    }
+}

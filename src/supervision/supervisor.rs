@@ -1,0 +1,262 @@
+//! The decisions of one supervisor with dynamic children.
+
+mod transitions;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::child::{Child, Phase};
+use super::outbox::Outbox;
+use super::port::{Input, Now, Output};
+use super::schedule::Schedule;
+use super::{InvalidSupervisorConfig, LifecycleEvent, SupervisorConfig};
+use crate::agent::{AgentConfig, AgentId, InvalidAgentConfig};
+use crate::message::{AgentPage, AgentStatus, AgentSummary};
+use crate::time::Instant;
+
+/// Decides what happens to agents that start, answer, fail and stop. It does nothing itself: a
+/// host feeds it facts and does what comes out.
+///
+/// ```text
+/// start ─ Spawn ─▶ Starting ─ Started ─▶ Running ─ stop ─▶ Stopping ─ Died ─▶ (removed)
+///                     ▲                    │ Died
+///                     └──── Restarting ◀───┤
+///                                          └─ too often ─▶ Failed ─ stop ─▶ (removed)
+/// ```
+///
+/// | ended by | `Permanent` | `Transient` | `Temporary` |
+/// | --- | --- | --- | --- |
+/// | normal return | restarted, no `Failure` | removed | removed |
+/// | any other death | restarted | restarted | removed |
+/// | [`Supervisor::stop`] | removed | removed | removed |
+///
+/// A normal return of a permanent agent counts like a death, so that one which does nothing but
+/// return is given up too. Beyond the intensity the agent is `Failed`, its siblings are untouched,
+/// and it stays listed until it is stopped, or started anew under the same id.
+///
+/// Each death has exactly one `Failure` (none for a normal return or a stop), and each replacement
+/// exactly one `Recovery`, once it runs.
+///
+/// # Use
+/// After every [`start`](Self::start), [`stop`](Self::stop) and [`handle`](Self::handle), call
+/// [`poll_output`](Self::poll_output) and do what it says until it says [`Output::Wait`]. Facts
+/// that have arrived go in before a [`Input::Tick`], so that an answer is not taken for late only
+/// because nobody looked.
+#[derive(Debug)]
+pub struct Supervisor {
+    config: SupervisorConfig,
+    children: BTreeMap<AgentId, Child>,
+    schedule: Schedule,
+    out: Outbox,
+    /// The state of the generator that spreads deadlines.
+    random: u64,
+    restarts: u64,
+    /// The highest incarnation of those that were removed. New agents begin above it, so that no
+    /// late notice can be taken for one of a new agent of the same name.
+    retired: u64,
+}
+
+/// Why an agent cannot be started.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StartError {
+    /// Its config is not valid.
+    #[error(transparent)]
+    Invalid(#[from] InvalidAgentConfig),
+    /// There is one with this id, and it has not failed.
+    #[error("there is an agent {id} already: it is {status}")]
+    Exists {
+        /// The id.
+        id: AgentId,
+        /// What the agent there is doing.
+        status: AgentStatus,
+    },
+    /// There is no room.
+    #[error("there is room for {max_agents} agents, and there are as many")]
+    Capacity {
+        /// The most agents that the supervisor takes.
+        max_agents: usize,
+    },
+}
+
+/// There is no agent with this id.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("there is no agent {0}")]
+pub struct UnknownAgent(pub AgentId);
+
+impl Supervisor {
+    /// The most children whose time has come that are seen to at once; then facts get their turn.
+    const BATCH: usize = 256;
+
+    /// A supervisor without children. `seed` spreads deadlines and delays.
+    pub fn new(config: SupervisorConfig, seed: u64) -> Result<Self, InvalidSupervisorConfig> {
+        config.validate()?;
+        let mut out = Outbox::new(config.id.clone());
+        out.lifecycle(LifecycleEvent::SupervisorStarted, None);
+        Ok(Self {
+            config,
+            children: BTreeMap::new(),
+            schedule: Schedule::default(),
+            out,
+            random: seed,
+            restarts: 0,
+            retired: 0,
+        })
+    }
+
+    /// Starts an agent and gives its incarnation. An agent that has failed gives way to it.
+    pub fn start(&mut self, now: Now, config: AgentConfig) -> Result<u64, StartError> {
+        config.validate()?;
+        let id = config.id.clone();
+        let deadline = now.at + self.config.start_deadline_of(&config);
+        let max_agents = self.config.max_agents;
+        let full = self.children.len() >= max_agents;
+        let incarnation = match self.children.get_mut(&id) {
+            Some(old) if matches!(old.phase, Phase::Failed) => {
+                let incarnation = old.incarnation + 1;
+                self.out.status(&id, old, AgentStatus::Starting);
+                *old = Child::new(config.clone(), incarnation, deadline);
+                incarnation
+            }
+            Some(child) => {
+                let status = child.status;
+                return Err(StartError::Exists { id, status });
+            }
+            None if full => return Err(StartError::Capacity { max_agents }),
+            None => {
+                let incarnation = self.retired + 1;
+                let child = Child::new(config.clone(), incarnation, deadline);
+                self.out.count(child.status);
+                self.children.insert(id.clone(), child);
+                incarnation
+            }
+        };
+        self.out.push(Output::Spawn { id: id.clone(), incarnation, config });
+        self.rearm(&id);
+        Ok(incarnation)
+    }
+
+    /// Ends an agent for good: it is told to stop, and killed when its grace is over. Another
+    /// `stop` changes nothing. One without a process is removed at once.
+    pub fn stop(&mut self, now: Now, id: &AgentId) -> Result<(), UnknownAgent> {
+        self.stop_within(now, id, self.config.stop_grace)
+    }
+
+    /// As [`Supervisor::stop`], with a grace of its own.
+    pub fn stop_within(
+        &mut self,
+        now: Now,
+        id: &AgentId,
+        grace: Duration,
+    ) -> Result<(), UnknownAgent> {
+        let Some(child) = self.children.get_mut(id) else {
+            return Err(UnknownAgent(id.clone()));
+        };
+        let missed = match child.phase {
+            Phase::Stopping { .. } => return Ok(()),
+            Phase::Waiting { .. } | Phase::Failed => {
+                self.remove(id, "it was stopped".to_owned());
+                return Ok(());
+            }
+            Phase::Killing { missed, .. } => Some(missed),
+            Phase::Starting { .. } | Phase::Running(_) => None,
+        };
+        child.phase = Phase::Stopping { kill_at: now.at + grace, killed: missed.is_some(), missed };
+        if missed.is_none() {
+            self.out.push(Output::Stop { id: id.clone(), incarnation: child.incarnation });
+        }
+        self.out.status(id, child, AgentStatus::Stopping);
+        self.rearm(id);
+        Ok(())
+    }
+
+    /// Stops all agents; gives how many there were.
+    pub fn stop_all(&mut self, now: Now) -> usize {
+        let ids: Vec<AgentId> = self.children.keys().cloned().collect();
+        ids.iter().filter(|id| self.stop(now, id).is_ok()).count()
+    }
+
+    /// Takes a fact, and then sees to those whose time has come.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Started { id, incarnation } => self.started(now, &id, incarnation),
+            Input::SpawnRefused { id, incarnation, reason } => {
+                self.spawn_refused(now, &id, incarnation, reason)
+            }
+            Input::LastWord { id, incarnation, word } => {
+                self.last_word(now, &id, incarnation, word)
+            }
+            Input::Died { id, incarnation } => self.died(now, &id, incarnation),
+            Input::Pong { id, incarnation, seq, figures } => {
+                self.pong(now, &id, incarnation, seq, figures)
+            }
+            Input::HandlerFailed { id, incarnation, failure_type, message } => {
+                self.handler_failed(now, &id, incarnation, failure_type, message)
+            }
+            Input::Tick => {}
+        }
+        for _ in 0..Self::BATCH {
+            let Some(id) = self.schedule.due(now.at) else {
+                break;
+            };
+            self.turn(now, &id);
+        }
+    }
+
+    /// The next piece of work; [`Output::Wait`] when there is none.
+    pub fn poll_output(&mut self) -> Output {
+        self.out.pop().unwrap_or_else(|| Output::Wait(self.schedule.next()))
+    }
+
+    /// How many agents there are, in whatever status.
+    pub fn len(&self) -> usize {
+        self.children.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.children.is_empty()
+    }
+
+    /// How many agents are in each status; statuses without an agent are absent.
+    pub fn by_status(&self) -> BTreeMap<AgentStatus, u64> {
+        self.out.counts()
+    }
+
+    /// How many replacements ran, of all agents there ever were.
+    pub fn restarts(&self) -> u64 {
+        self.restarts
+    }
+
+    /// An agent's config.
+    pub fn agent_config(&self, id: &AgentId) -> Option<&AgentConfig> {
+        self.children.get(id).map(|child| &child.config)
+    }
+
+    /// An agent's status and incarnation.
+    pub fn status(&self, id: &AgentId) -> Option<(AgentStatus, u64)> {
+        let child = self.children.get(id)?;
+        Some((child.status, child.incarnation))
+    }
+
+    /// One agent, as `Status` shows it.
+    pub fn summary(&self, now: Instant, id: &AgentId) -> Option<AgentSummary> {
+        Some(self.children.get(id)?.summary(id, now))
+    }
+
+    /// The agents that come after an id, which need not exist, in the order of their ids; at most
+    /// `limit` of them.
+    pub fn page(&self, now: Instant, after: Option<&AgentId>, limit: usize) -> AgentPage {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = self.children.range::<AgentId, _>((from, Bound::Unbounded));
+        let agents: Vec<_> =
+            rest.by_ref().take(limit).map(|(id, child)| child.summary(id, now)).collect();
+        let next = match (agents.last(), rest.next()) {
+            (Some(last), Some(_)) => Some(last.agent_id.clone()),
+            _ => None,
+        };
+        AgentPage { agents, next }
+    }
+}
