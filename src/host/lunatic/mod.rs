@@ -1,1 +1,46 @@
-//! Agents as Lunatic processes.
+//! Agents as Lunatic processes: each a WebAssembly instance of its own, with its own memory and
+//! limits, under a supervision tree.
+//!
+//! ```text
+//! main                      starts the tree, waits for the end, prints the last line
+//! └─ root                   starts the parts, and starts one that died again
+//!    ├─ store               the only process with a directory
+//!    ├─ connection          owns the NATS session and writes
+//!    │  └─ reader           dials, reads, and delivers to whom a message is for
+//!    ├─ events              envelopes, NATS, local watchers
+//!    ├─ agents              the supervisor of all agents
+//!    │  └─ agent …
+//!    └─ gateway             agent.command, system.control
+//! ```
+
+mod agent;
+mod allocator;
+pub mod chaos;
+#[cfg_attr(not(feature = "wasm-nats"), path = "client_off.rs")]
+mod client;
+mod clock;
+#[cfg_attr(not(feature = "wasm-nats"), path = "connection_off.rs")]
+mod connection;
+mod deaths;
+mod events;
+mod gateway;
+mod local;
+mod logger;
+mod mail;
+mod names;
+mod node;
+pub mod program;
+#[cfg(feature = "wasm-nats")]
+mod reader;
+mod root;
+mod store;
+#[cfg(feature = "wasm-nats")]
+mod stream;
+mod supervisor;
+pub mod sys;
+mod timer;
+
+pub use client::{Client as NatsClient, NatsError};
+#[cfg(feature = "wasm-nats")]
+pub use client::{NatsMessage, Subscription};
+pub use node::{Node, NodeBuilder, NodeEvent, NodeHandle, Stopped, Ticket};

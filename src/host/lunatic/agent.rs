@@ -1,0 +1,396 @@
+//! The process of one agent: waits for mail, runs the handler, answers its supervisor.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::client::{self, Client};
+use super::clock;
+use super::deaths;
+use super::gateway;
+use super::local::{self, LocalSender, MessageIds};
+use super::logger;
+use super::mail::{
+    self, AgentMail, AgentStart, Answer, Figures, LocalMessage, SupervisorMail, Waiter,
+};
+use super::store::StoreMailbox;
+use super::sys::{self, Pid, Received};
+use crate::agent::{
+    run_ready, Agent, AgentConfig, AgentId, AgentState, Context, MemoryBackendType, NeverReady,
+    Ports, ReplyTo,
+};
+use crate::error::{Error, RequestError, Result, SendError};
+use crate::memory::{ClientBackend, InMemoryBackend, MemoryBackend};
+use crate::message::{
+    decode_payload, encode_error, parse_agent_input, ErrorCode, Message, Subject, WireError,
+};
+use crate::supervision::FailureType;
+
+/// Makes an agent of a registered type.
+pub(crate) type Factory = fn() -> Box<dyn Agent>;
+
+/// The process's entry.
+pub(super) fn process() {
+    let start: AgentStart = mail::first();
+    let config: AgentConfig =
+        serde_json::from_str(&start.config).expect("the supervisor of this node checked it");
+    let supervisor = Pid(start.supervisor);
+    deaths::install(supervisor, config.id.as_str(), start.incarnation);
+    logger::install(start.log_level, Some(config.id.as_str()));
+    // SAFETY: the number is a `Factory` of this module that the node's builder registered, and a
+    // function pointer is the same index into the table in every process of the module.
+    let factory: Factory = unsafe { std::mem::transmute(start.factory as usize) };
+    Running::new(config, start.incarnation, supervisor, factory()).run();
+}
+
+struct Running {
+    id: AgentId,
+    incarnation: u64,
+    supervisor: Pid,
+    agent: Box<dyn Agent>,
+    ctx: Context,
+    ids: MessageIds,
+    figures: Figures,
+    /// How many more errors of its handlers are reported one by one until the next ping.
+    reports: u32,
+}
+
+impl Running {
+    fn new(config: AgentConfig, incarnation: u64, supervisor: Pid, agent: Box<dyn Agent>) -> Self {
+        let id = config.id.clone();
+        if incarnation > 1 && config.memory_backend_type == MemoryBackendType::InMemory {
+            log::info!("agent={id} incarnation={incarnation} restarted with an empty state");
+        }
+        let backend: Box<dyn MemoryBackend> = match config.memory_backend_type {
+            MemoryBackendType::InMemory => Box::new(InMemoryBackend::new()),
+            // `Kv` does not come this far: a config that asks for it is refused.
+            MemoryBackendType::File | MemoryBackendType::Kv => {
+                Box::new(ClientBackend::new(id.clone(), StoreMailbox))
+            }
+        };
+        let state = AgentState::new(id.clone(), backend);
+        let ports = LunaticPorts::new(id.clone(), config.nats_enabled);
+        let ctx = Context::new(config, incarnation, state, Box::new(ports));
+        let (ids, figures) = (MessageIds::new(), Figures::default());
+        let reports = MAX_REPORTS;
+        Self { id, incarnation, supervisor, agent, ctx, ids, figures, reports }
+    }
+
+    fn run(mut self) {
+        let mut buffer = Vec::new();
+        if let Err(error) = outcome(run_ready(self.agent.on_start(&mut self.ctx))) {
+            panic!("on_start failed: {error}");
+        }
+        self.turn_over();
+        let started =
+            SupervisorMail::Started { id: self.id.as_str(), incarnation: self.incarnation };
+        mail::send(self.supervisor, &started);
+        loop {
+            if buffer.capacity() > KEPT_BUFFER {
+                buffer = Vec::new();
+            }
+            if sys::receive(&[], None) != Received::Message {
+                continue;
+            }
+            sys::read_message(&mut buffer);
+            match buffer.first() {
+                Some(&mail::MESSAGE) => {
+                    self.local(&buffer);
+                    continue;
+                }
+                // An answer that came after its request had timed out.
+                Some(&mail::REPLY | &mail::REPLY_PAYLOAD) => continue,
+                // For a subscription of this agent, which it will look at in its own time.
+                Some(&mail::DELIVERIES) => {
+                    client::keep(sys::message_tag(), &buffer);
+                    continue;
+                }
+                _ => {}
+            }
+            match postcard::from_bytes(&buffer) {
+                Ok(AgentMail::Inputs(inputs)) => {
+                    for input in inputs {
+                        self.input(input);
+                    }
+                }
+                Ok(AgentMail::Ping { seq }) => self.pong(seq),
+                Ok(AgentMail::Stop) => return self.stop(),
+                Ok(AgentMail::Reply | AgentMail::Message) => {}
+                Err(error) => log::error!("agent={} a mail cannot be read: {error}", self.id),
+            }
+        }
+    }
+
+    fn local(&mut self, mail: &[u8]) {
+        let Some(LocalMessage { from, payload, timestamp, waiter }) = LocalMessage::decode(mail)
+        else {
+            return log::error!("agent={} a message cannot be read", self.id);
+        };
+        let reply_to = waiter.map(|Waiter { pid, tag }| ReplyTo::Process { id: pid, tag });
+        match decode_payload(payload) {
+            Ok(payload) => {
+                let (from, to) = (AgentId(from.to_owned()), self.id.clone());
+                let id = self.ids.next_id().as_str().to_owned();
+                self.handle(Message { id, from, to, payload, timestamp }, reply_to);
+            }
+            Err(error) => {
+                self.refuse(reply_to, &WireError::new(ErrorCode::BadJson, error.to_string()));
+            }
+        }
+    }
+
+    fn input(&mut self, input: mail::Input<'_>) {
+        let ids = &mut self.ids;
+        let parsed = parse_agent_input(
+            input.body,
+            Context::MAX_PAYLOAD,
+            &self.id,
+            || ids.next_id().as_str().to_owned(),
+            clock::timestamp().unix_seconds(),
+        );
+        let to = |asker| {
+            input.reply.map(|subject| ReplyTo::Subject { subject: subject.to_owned(), asker })
+        };
+        match parsed {
+            Ok(message) => {
+                let reply_to = to(message.from.clone());
+                self.handle(message, reply_to);
+            }
+            Err(error) => {
+                gateway::count_bad_input(&Subject::agent_input(&self.id), &error);
+                self.refuse(to(AgentId::external()), &error);
+                self.turn_over();
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Message, reply_to: Option<ReplyTo>) {
+        self.ctx.begin(&message.id, reply_to);
+        let result = outcome(run_ready(self.agent.handle(&mut self.ctx, message)));
+        self.figures.handled += 1;
+        let unanswered = self.ctx.end();
+        match result {
+            Ok(()) if unanswered.is_none() => {}
+            Ok(()) => {
+                let text = format!("agent {} handled the message without an answer", self.id);
+                self.refuse(unanswered, &WireError::new(ErrorCode::HandlerFailed, text));
+            }
+            Err(error) => self.failed(&error, unanswered),
+        }
+        self.turn_over();
+    }
+
+    fn failed(&mut self, error: &Error, unanswered: Option<ReplyTo>) {
+        let mut message = error.to_string();
+        self.figures.errors += 1;
+        truncate(&mut message, MAX_REPORT);
+        if self.reports == 0 {
+            // Counted, and told by the next answer to a ping.
+            return self.refuse(unanswered, &WireError::new(ErrorCode::HandlerFailed, message));
+        }
+        self.reports -= 1;
+        let failed = SupervisorMail::HandlerFailed {
+            id: self.id.as_str(),
+            incarnation: self.incarnation,
+            failure_type: error.failure_type(),
+            message: &message,
+        };
+        mail::send(self.supervisor, &failed);
+        self.refuse(unanswered, &WireError::new(ErrorCode::HandlerFailed, message.as_str()));
+    }
+
+    fn refuse(&mut self, to: Option<ReplyTo>, error: &WireError) {
+        if let Some(to) = to {
+            self.ctx.ports().refuse(&to, error);
+        }
+    }
+
+    /// After a handler: what it published goes out, and a memory refusal was survived.
+    fn turn_over(&mut self) {
+        deaths::survived();
+        if let Err(error) = self.ctx.ports().handled() {
+            log::warn!("agent={} what it published is lost: {error}", self.id);
+        }
+    }
+
+    fn pong(&mut self, seq: u64) {
+        self.figures.memory_bytes = sys::memory_bytes();
+        self.reports = MAX_REPORTS;
+        let pong = SupervisorMail::Pong {
+            id: self.id.as_str(),
+            incarnation: self.incarnation,
+            seq,
+            figures: self.figures,
+        };
+        mail::send(self.supervisor, &pong);
+    }
+
+    fn stop(mut self) {
+        if let Err(error) = outcome(run_ready(self.agent.on_stop(&mut self.ctx))) {
+            log::warn!("agent={} on_stop failed: {error}", self.id);
+        }
+        self.turn_over();
+        // What the agent's own `Drop` does wrong is a death like any other, and the farewell is
+        // the last thing that this process does.
+        drop(self);
+        deaths::farewell();
+    }
+}
+
+/// So many errors of an agent's handlers are reported one by one between two pings; beyond it they
+/// are only counted, so that one failing agent cannot fill the supervisor's mailbox.
+const MAX_REPORTS: u32 = 32;
+/// The text of such a report is cut to this many bytes.
+const MAX_REPORT: usize = 1024;
+
+fn truncate(text: &mut String, max: usize) {
+    if text.len() > max {
+        let mut end = max;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+}
+
+/// A buffer that one large message made larger than this is given back.
+const KEPT_BUFFER: usize = 64 * 1024;
+
+fn outcome(result: Result<Result<()>, NeverReady>) -> Result<()> {
+    result.unwrap_or_else(|never| {
+        Err(Error::failure(FailureType::ProtocolViolation, never.to_string()))
+    })
+}
+
+/// What this host does for an agent.
+struct LunaticPorts {
+    id: AgentId,
+    local: LocalSender,
+    client: Client,
+    nats_enabled: bool,
+}
+
+impl LunaticPorts {
+    fn new(id: AgentId, nats_enabled: bool) -> Self {
+        let local = LocalSender::new(id.clone());
+        Self { id, local, client: Client::new(), nats_enabled }
+    }
+
+    /// A message as it goes to another node.
+    fn remote(&mut self, to: &AgentId, payload: &Value) -> Result<Vec<u8>, SendError> {
+        let message = Message {
+            id: self.local.fresh_id(),
+            from: self.id.clone(),
+            to: to.clone(),
+            payload: payload.clone(),
+            timestamp: clock::timestamp().unix_seconds(),
+        };
+        serde_json::to_vec(&message).map_err(|error| SendError::Nats(error.to_string()))
+    }
+
+    /// Whether an agent that is not on this node is looked for on others.
+    fn goes_remote(&mut self, error: &SendError) -> bool {
+        matches!(error, SendError::UnknownAgent(_)) && self.nats_enabled && self.client.is_online()
+    }
+}
+
+#[async_trait]
+impl Ports for LunaticPorts {
+    fn send(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError> {
+        match self.local.send(to, payload) {
+            Err(error) if self.goes_remote(&error) => {
+                let body = self.remote(to, payload)?;
+                let published = self.client.publish(&Subject::agent_input(to), None, &body);
+                published.map_err(|error| SendError::Nats(error.to_string()))
+            }
+            result => result,
+        }
+    }
+
+    async fn request(
+        &mut self,
+        to: &AgentId,
+        payload: &Value,
+        timeout: Duration,
+    ) -> Result<Value, RequestError> {
+        // What was published before must not wait for the answer.
+        self.client.flush().map_err(|error| SendError::Nats(error.to_string()))?;
+        match self.local.request(to, payload, timeout) {
+            Err(RequestError::Send(error)) if self.goes_remote(&error) => {
+                let body = self.remote(to, payload)?;
+                let answer = self.client.request(&Subject::agent_input(to), &body, timeout);
+                remote_answer(to, timeout, answer)
+            }
+            result => result,
+        }
+    }
+
+    fn reply(&mut self, to: &ReplyTo, payload: &Value) -> Result<(), SendError> {
+        match to {
+            ReplyTo::Process { id, tag } => local::reply(Waiter { pid: *id, tag: *tag }, payload),
+            ReplyTo::Subject { subject, asker } => {
+                let body = self.remote(asker, payload)?;
+                let published = self.client.publish(subject, None, &body);
+                published.map_err(|error| SendError::Nats(error.to_string()))
+            }
+        }
+    }
+
+    async fn publish(&mut self, subject: &str, payload: &[u8]) -> Result<()> {
+        Ok(self.client.publish(subject, None, payload)?)
+    }
+
+    async fn nats_request(
+        &mut self,
+        subject: &str,
+        payload: &[u8],
+        timeout: Duration,
+    ) -> Result<Vec<u8>> {
+        Ok(self.client.request(subject, payload, timeout)?)
+    }
+
+    fn refuse(&mut self, to: &ReplyTo, error: &WireError) {
+        match to {
+            ReplyTo::Process { id, tag } => {
+                let (code, message) = (error.code.as_str(), error.message.as_str());
+                mail::answer(Waiter { pid: *id, tag: *tag }, &Answer::Err { code, message });
+            }
+            ReplyTo::Subject { subject, .. } => {
+                if let Err(error) = self.client.publish(subject, None, &encode_error(error)) {
+                    log::warn!("agent={} an answer is lost: {error}", self.id);
+                }
+            }
+        }
+    }
+
+    fn handled(&mut self) -> Result<()> {
+        self.local.turn();
+        Ok(self.client.flush()?)
+    }
+}
+
+/// Reads what another node answered: a `Message`, or `{"Err": …}`.
+fn remote_answer(
+    agent: &AgentId,
+    timeout: Duration,
+    answer: Result<Vec<u8>, super::client::NatsError>,
+) -> Result<Value, RequestError> {
+    use super::client::NatsError;
+    let agent = agent.clone();
+    let body = match answer {
+        Ok(body) => body,
+        Err(NatsError::NoResponders { .. }) => return Err(SendError::UnknownAgent(agent).into()),
+        Err(NatsError::TimedOut { .. }) => return Err(RequestError::Timeout { agent, timeout }),
+        Err(error) => return Err(SendError::Nats(error.to_string()).into()),
+    };
+    match serde_json::from_slice::<Message>(&body) {
+        Ok(message) => Ok(message.payload),
+        Err(_) => {
+            let message = serde_json::from_slice::<Value>(&body).ok();
+            let told = message.as_ref().and_then(|value| value.pointer("/Err/message")?.as_str());
+            let message = told.unwrap_or("its answer cannot be read").to_owned();
+            Err(RequestError::Failed { agent, message })
+        }
+    }
+}

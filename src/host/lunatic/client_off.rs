@@ -1,0 +1,70 @@
+//! The NATS client in a build without `wasm-nats`: the same face, and every call says why not.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::error::Error;
+
+/// Why NATS did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NatsError {
+    /// Nobody subscribed to the subject.
+    #[error("nobody listens on {subject}")]
+    NoResponders {
+        /// The subject.
+        subject: String,
+    },
+    /// No answer came in time.
+    #[error("no answer from {subject} within {} ms", timeout.as_millis())]
+    TimedOut {
+        /// The subject.
+        subject: String,
+        /// How long was waited.
+        timeout: Duration,
+    },
+    /// There is no NATS in this build.
+    #[error("this build is without the feature wasm-nats")]
+    NotBuilt,
+}
+
+impl From<NatsError> for Error {
+    fn from(error: NatsError) -> Self {
+        Self::Nats(error.to_string())
+    }
+}
+
+/// A client of nothing.
+#[derive(Debug, Default)]
+pub struct Client;
+
+impl Client {
+    /// A client.
+    pub fn new() -> Self {
+        Self
+    }
+
+    /// Never.
+    pub fn is_online(&mut self) -> bool {
+        false
+    }
+
+    /// Refused.
+    pub fn publish(&mut self, _: &str, _: Option<&str>, _: &[u8]) -> Result<(), NatsError> {
+        Err(NatsError::NotBuilt)
+    }
+
+    /// Refused.
+    pub fn request(&mut self, _: &str, _: &[u8], _: Duration) -> Result<Vec<u8>, NatsError> {
+        Err(NatsError::NotBuilt)
+    }
+
+    /// There is nothing to send.
+    pub fn flush(&mut self) -> Result<(), NatsError> {
+        Ok(())
+    }
+}
+
+/// Nothing is delivered here.
+pub(super) fn keep(_: i64, _: &[u8]) {}

@@ -1,0 +1,42 @@
+//! Where this host touches its environment: the two clocks and randomness. The core gets them as
+//! arguments.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::supervision::Now;
+use crate::time::{Instant, Timestamp};
+
+/// The monotonic clock. It starts with the host, so that instants of different processes compare.
+pub(crate) fn now() -> Instant {
+    // The runtime starts this clock anew for each process group of its choosing, but all processes
+    // of a node share it; `std` shows it only as differences, `clock_time_get` shows it as it is.
+    let mut nanos = 0_u64;
+    // SAFETY: the result is a live `u64`; clock 1 is the monotonic one.
+    let failed = unsafe { clock_time_get(1, 1_000, &mut nanos) };
+    debug_assert_eq!(failed, 0, "the monotonic clock can always be read");
+    Instant::from_start(Duration::from_nanos(nanos))
+}
+
+/// The wall clock.
+#[allow(clippy::disallowed_methods)] // This is the place.
+pub(crate) fn timestamp() -> Timestamp {
+    Timestamp::from_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// Both clocks.
+pub(crate) fn both() -> Now {
+    Now { at: now(), wall: timestamp() }
+}
+
+/// Random bytes from the system.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // wasip1's `random_get` asks the system of the runtime, which cannot refuse.
+    getrandom::fill(&mut bytes).expect("the runtime gives random bytes");
+    bytes
+}
+
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+extern "C" {
+    fn clock_time_get(id: u32, precision: u64, time: *mut u64) -> u32;
+}

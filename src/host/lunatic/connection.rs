@@ -1,0 +1,542 @@
+//! The connection: owns the NATS session, and is the only one that writes to the socket. What many
+//! publish at once goes out in one frame.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tungstenite::protocol::{Role, WebSocketConfig};
+use tungstenite::{Message as Frame, WebSocket};
+
+use super::clock;
+use super::gateway;
+use super::logger;
+use super::mail::{self, Answer, SupervisorMail, Waiter};
+use super::names::{self, Lookup};
+use super::reader::{self, ReaderMail, ReaderStart, Route};
+use super::stream::Stream;
+use super::sys::{self, Permissions, Pid, Received};
+use super::timer::Timer;
+use crate::agent::AgentId;
+use crate::config::{NatsAuth, NodeConfig};
+use crate::error::{Error, Result};
+use crate::message::Subject;
+use crate::nats::{
+    Auth, ControlOp, DisconnectReason, Event, Inbox, Input, Output, QueueGroup, ServerUrl, Session,
+    SessionConfig, SubjectPattern, DEFAULT_MAX_PAYLOAD,
+};
+use crate::time::Instant;
+
+/// What the connection is told first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ConnectionStart {
+    node_id: String,
+    session: SessionConfig,
+    log_level: u8,
+}
+
+impl ConnectionStart {
+    /// What a node's config says about NATS; none if it wants none.
+    pub(super) fn new(config: &NodeConfig) -> Result<Option<Self>> {
+        let Some(urls) = &config.nats else { return Ok(None) };
+        let mut session = SessionConfig::for_server(urls.expose())
+            .map_err(|error| Error::Node(error.to_string()))?;
+        session.name = Some(config.node_id.to_string());
+        session.auth = match &config.nats_auth {
+            NatsAuth::Anonymous => Auth::None,
+            NatsAuth::Token(token) => Auth::Token(token.expose().into()),
+            NatsAuth::User { user, password } => {
+                Auth::UserPassword { user: user.clone(), password: password.expose().into() }
+            }
+        };
+        session.validate().map_err(|error| Error::Node(error.to_string()))?;
+        let (node_id, log_level) = (config.node_id.to_string(), logger::level());
+        Ok(Some(Self { node_id, session, log_level }))
+    }
+}
+
+/// What the connection is told.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Mail<'a> {
+    /// Never sent: see [`mail::REPLY`].
+    Reply,
+    /// Publish ready-made operations. A waiter learns whether they were taken.
+    Publish {
+        ops: u32,
+        #[serde(with = "serde_bytes")]
+        bytes: &'a [u8],
+        waiter: Option<Waiter>,
+    },
+    /// Who are you? Answered with a [`Greeting`].
+    Hello { waiter: Waiter },
+    /// `agent.input.<id>` leads to the agent.
+    SubscribeAgent { id: &'a str },
+    /// It does not any more.
+    UnsubscribeAgent { id: &'a str },
+    /// No agent is left.
+    ForgetAgents,
+    /// What comes on a subject goes to a process; answered with the number of the subscription.
+    Subscribe { subject: &'a str, queue: Option<&'a str>, pid: u64, tag: i64, waiter: Waiter },
+    /// The subscription is over.
+    Unsubscribe { sid: u64 },
+    /// Answer when the server has everything that was published until now.
+    Flush { waiter: Waiter },
+    /// The reader has a socket.
+    Opened { dial: u64, reader: u64, stream: Stream },
+    /// The reader got none.
+    DialFailed { dial: u64, reason: &'a str },
+    /// The reader's socket is closed.
+    Closed { dial: u64, reason: &'a str },
+    /// What the server says to the session.
+    Ops { dial: u64, ops: Vec<ControlOp> },
+    /// The server's WebSocket asks whether somebody is there.
+    Pong {
+        dial: u64,
+        #[serde(with = "serde_bytes")]
+        payload: &'a [u8],
+    },
+    /// What the connection sends itself, to know that it has read what came meanwhile.
+    Marker,
+    /// It is time to look at the clock.
+    Tick,
+}
+
+/// What a client of the connection has to know.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Greeting {
+    pub(super) inbox: [u8; 16],
+    pub(super) max_payload: u64,
+}
+
+/// The process's entry.
+pub(super) fn process() {
+    let start: Option<ConnectionStart> = mail::first();
+    let start = start.expect("the root starts a connection only where there is one to make");
+    logger::install(start.log_level, None);
+    sys::trap_link_deaths();
+    let mut connection = Connection::new(start);
+    let mut buffer = Vec::new();
+    loop {
+        match sys::receive(&[], None) {
+            Received::Message => {
+                sys::read_message(&mut buffer);
+                match postcard::from_bytes(&buffer) {
+                    Ok(mail) => connection.mail(mail),
+                    Err(error) => log::error!("connection: a mail cannot be read: {error}"),
+                }
+            }
+            Received::LinkDied(link) => connection.link_died(link),
+            Received::ProcessDied(pid) => connection.subscriber_died(pid),
+            Received::TimedOut => {}
+        }
+    }
+}
+
+/// The present dial: its reader, and the socket once there is one.
+struct Link {
+    dial: u64,
+    link: i64,
+    reader: Pid,
+    socket: Option<WebSocket<Stream>>,
+}
+
+struct Connection {
+    node_id: String,
+    session: Session,
+    log_level: u8,
+    inbox: [u8; 16],
+    link: Option<Link>,
+    routes: BTreeMap<u64, Route>,
+    agents: HashMap<AgentId, u64>,
+    next_sid: u64,
+    flushes: HashMap<u64, Waiter>,
+    next_flush: u64,
+    /// When a failed attempt of the present outage was told last.
+    outage_told: Option<Instant>,
+    /// Whether a marker is on its way back.
+    marked: bool,
+    timer: Timer,
+}
+
+impl Connection {
+    /// A write that takes longer means that the server does not read.
+    const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// So much is written at once at the most; what waits beyond it goes into the next frame.
+    const WRITE_AT: usize = 256 * 1024;
+
+    fn new(start: ConnectionStart) -> Self {
+        let seed = u64::from_le_bytes(clock::random());
+        let timeout_checked = "the node checked the config before it started the tree";
+        let session = Session::new(start.session, seed, clock::now()).expect(timeout_checked);
+        let mut connection = Self {
+            node_id: start.node_id,
+            session,
+            log_level: start.log_level,
+            inbox: clock::random(),
+            link: None,
+            routes: BTreeMap::new(),
+            agents: HashMap::new(),
+            next_sid: 1,
+            flushes: HashMap::new(),
+            next_flush: 0,
+            outage_told: None,
+            marked: false,
+            timer: Timer::default(),
+        };
+        connection.subscribe_parts();
+        if let Lookup::Runs(supervisor) = names::look_up(names::SUPERVISOR) {
+            mail::send(supervisor, &SupervisorMail::ConnectionStarted);
+        }
+        connection.work();
+        connection
+    }
+
+    fn subscribe_parts(&mut self) {
+        let inbox = Inbox::from_random(self.inbox).pattern();
+        self.subscribe(inbox.as_str(), None, Route::Inbox).expect("an inbox is a valid pattern");
+        for (subject, queue) in gateway::subjects(&self.node_id.clone()) {
+            self.subscribe(&subject, queue, Route::Part(names::GATEWAY.to_owned()))
+                .expect("the node's name was checked, and makes valid subjects");
+        }
+    }
+
+    fn mail(&mut self, mail: Mail<'_>) {
+        let now = clock::now();
+        match mail {
+            Mail::Reply => return,
+            Mail::Publish { ops, bytes, waiter } => return self.publish(ops, bytes, waiter),
+            Mail::Marker => self.marked = false,
+            Mail::Hello { waiter } => self.greet(waiter),
+            Mail::SubscribeAgent { id } => self.subscribe_agent(id),
+            Mail::UnsubscribeAgent { id } => {
+                if let Some(sid) = self.agents.remove(id) {
+                    self.unsubscribe(sid);
+                }
+            }
+            Mail::ForgetAgents => {
+                for sid in std::mem::take(&mut self.agents).into_values() {
+                    self.unsubscribe(sid);
+                }
+            }
+            Mail::Subscribe { subject, queue, pid, tag, waiter } => {
+                self.subscribe_process(subject, queue, Pid(pid), tag, waiter);
+            }
+            Mail::Unsubscribe { sid } => self.unsubscribe(sid),
+            Mail::Flush { waiter } => self.flush(waiter),
+            Mail::Opened { dial, reader, stream } => self.opened(dial, Pid(reader), stream),
+            Mail::DialFailed { dial, reason } => {
+                let reason = reason.to_owned();
+                self.session.handle_input(now, Input::DialFailed { dial, reason });
+            }
+            Mail::Closed { dial, reason } => {
+                let reason = reason.to_owned();
+                self.session.handle_input(now, Input::Closed { dial, reason });
+            }
+            Mail::Ops { dial, ops } => {
+                for op in ops {
+                    self.session.handle_input(now, Input::Control { dial, op });
+                }
+            }
+            Mail::Pong { dial, payload } => self.pong(dial, payload),
+            Mail::Tick => {
+                self.timer.fired(now);
+                self.session.handle_input(now, Input::Tick);
+            }
+        }
+        self.work();
+    }
+
+    /// Takes what is to be published. It is written when the mailbox has been read: what piles up
+    /// behind a write goes out with the next one.
+    fn publish(&mut self, ops: u32, bytes: &[u8], waiter: Option<Waiter>) {
+        let taken = self.session.publish(bytes.to_vec(), ops);
+        match (waiter, &taken) {
+            (Some(waiter), Ok(())) => mail::answer(waiter, &Answer::Ok(&[])),
+            (Some(waiter), Err(error)) => {
+                let message = &error.to_string();
+                mail::answer(waiter, &Answer::Err { code: "capacity", message });
+            }
+            (None, Ok(())) => {}
+            (None, Err(error)) => log::warn!("connection: {ops} messages are lost: {error}"),
+        }
+        if self.session.pending_bytes() >= Self::WRITE_AT && self.session.is_connected() {
+            self.work();
+        } else if !self.marked {
+            self.marked = true;
+            mail::send(sys::this(), &Mail::Marker);
+        }
+    }
+
+    /// Does what the session wants, until it wants to wait.
+    fn work(&mut self) {
+        let mut frame = Vec::new();
+        loop {
+            match self.session.poll_output() {
+                Output::Write(bytes) => {
+                    frame.extend_from_slice(&bytes);
+                    if frame.len() >= Self::WRITE_AT {
+                        self.write(std::mem::take(&mut frame));
+                    }
+                }
+                Output::Dial { dial, server, deadline, .. } => {
+                    self.dial(dial, server, deadline - clock::now());
+                }
+                Output::Disconnect { reason, .. } => {
+                    // What it said last, if anything, is on its way out.
+                    self.write(std::mem::take(&mut frame));
+                    self.hang_up(&reason);
+                }
+                Output::Event(event) => self.event(&event),
+                // Messages do not come this way here: the reader delivers them.
+                Output::Deliver(_) => {}
+                Output::Flushed { token, result } => self.flushed(token, result.is_ok()),
+                Output::Wait(deadline) => {
+                    if !frame.is_empty() {
+                        self.write(std::mem::take(&mut frame));
+                        // A write can end the connection, and there is more to do.
+                        continue;
+                    }
+                    self.timer.arm(deadline, || Mail::Tick);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, dial: u64, server: ServerUrl, timeout: Duration) {
+        self.drop_link();
+        let start = ReaderStart {
+            owner: sys::this().0,
+            dial,
+            server,
+            timeout,
+            inbox: self.inbox,
+            routes: self.routes.iter().map(|(&sid, route)| (sid, route.clone())).collect(),
+            log_level: self.log_level,
+        };
+        let link = mail::new_tag();
+        // One message of the largest size, its frame, and its copies on the way.
+        const MAX_MEMORY: u64 = 256 << 20;
+        let permissions = Permissions::none().map(|none| none.max_memory(MAX_MEMORY));
+        let spawned = permissions
+            .ok_or_else(|| "this process may not make configs".to_owned())
+            .and_then(|permissions| sys::spawn(&permissions, Some(link), reader::process));
+        match spawned {
+            Ok(reader) => {
+                mail::start(reader, &start);
+                self.link = Some(Link { dial, link, reader, socket: None });
+            }
+            Err(reason) => {
+                self.session.handle_input(clock::now(), Input::DialFailed { dial, reason });
+            }
+        }
+    }
+
+    fn opened(&mut self, dial: u64, reader: Pid, mut stream: Stream) {
+        let Some(link) = self.link.as_mut().filter(|link| link.dial == dial) else {
+            // A dial that was given up; the stream is closed when the last handle to it goes.
+            return sys::kill(reader);
+        };
+        // The handle's timeouts did not travel with it.
+        if let Err(error) = stream.set_write_timeout(Some(Self::WRITE_TIMEOUT)) {
+            log::warn!("connection: writes have no timeout: {error}");
+        }
+        let config = WebSocketConfig::default().write_buffer_size(0);
+        link.socket = Some(WebSocket::from_raw_socket(stream, Role::Client, Some(config)));
+        self.session.handle_input(clock::now(), Input::Opened { dial });
+    }
+
+    fn write(&mut self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.send(Frame::Binary(bytes.into()));
+        }
+    }
+
+    fn send(&mut self, frame: Frame) {
+        let Some(link) = self.link.as_mut() else { return };
+        let Some(socket) = link.socket.as_mut() else { return };
+        if let Err(error) = socket.send(frame) {
+            let (dial, reason) = (link.dial, format!("a write failed: {error}"));
+            self.session.handle_input(clock::now(), Input::Closed { dial, reason });
+        }
+    }
+
+    fn pong(&mut self, dial: u64, payload: &[u8]) {
+        if self.link.as_ref().is_some_and(|link| link.dial == dial) {
+            self.send(Frame::Pong(payload.to_vec().into()));
+        }
+    }
+
+    fn hang_up(&mut self, reason: &DisconnectReason) {
+        log::debug!("connection: hangs up: {reason}");
+        self.drop_link();
+    }
+
+    fn drop_link(&mut self) {
+        sys::unregister(names::ONLINE);
+        if let Some(link) = self.link.take() {
+            sys::kill(link.reader);
+        }
+    }
+
+    fn link_died(&mut self, tag: i64) {
+        if tag == sys::PARENT {
+            sys::follow_parent();
+        }
+        // Otherwise a reader whose dial is over.
+        let Some(link) = self.link.as_ref().filter(|link| link.link == tag) else { return };
+        // It died without a word: a trap in the TLS handshake, or a fault of ours.
+        let (dial, opened) = (link.dial, link.socket.is_some());
+        let reason = "the reader died: a failed TLS handshake, or a bad host name".to_owned();
+        let input = match opened {
+            true => Input::Closed { dial, reason },
+            false => Input::DialFailed { dial, reason },
+        };
+        self.session.handle_input(clock::now(), input);
+        self.work();
+    }
+
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Connected { .. } => {
+                self.outage_told = None;
+                sys::register(names::ONLINE, sys::this());
+                log::info!("nats: {event}");
+            }
+            Event::Disconnected { .. } => {
+                sys::unregister(names::ONLINE);
+                log::warn!("nats: {event}");
+            }
+            Event::Reconnecting { .. } => log::debug!("nats: {event}"),
+            Event::AttemptFailed { .. } if self.was_told_lately() => log::debug!("nats: {event}"),
+            _ => log::warn!("nats: {event}"),
+        }
+    }
+
+    /// Whether a failed attempt of this outage was told within the last minute: the first one is,
+    /// and then one a minute.
+    fn was_told_lately(&mut self) -> bool {
+        const EVERY: Duration = Duration::from_secs(60);
+        let now = clock::now();
+        let lately = self.outage_told.is_some_and(|told| now - told < EVERY);
+        if !lately {
+            self.outage_told = Some(now);
+        }
+        lately
+    }
+
+    fn greet(&self, waiter: Waiter) {
+        let info = self.session.server_info();
+        let max_payload = info.map_or(DEFAULT_MAX_PAYLOAD as u64, |info| info.max_payload);
+        let greeting = Greeting { inbox: self.inbox, max_payload };
+        let mut bytes = Vec::new();
+        mail::encode(&greeting, &mut bytes);
+        mail::answer(waiter, &Answer::Ok(&bytes));
+    }
+
+    fn subscribe(&mut self, subject: &str, queue: Option<&str>, route: Route) -> Result<u64> {
+        let refused = |error: &dyn std::fmt::Display| Error::Nats(error.to_string());
+        let pattern = SubjectPattern::parse(subject).map_err(|error| refused(&error))?;
+        let queue = queue.map(QueueGroup::parse).transpose().map_err(|error| refused(&error))?;
+        let sid = self.next_sid;
+        self.session.subscribe_as(sid, pattern, queue).map_err(|error| refused(&error))?;
+        self.next_sid += 1;
+        if let Some(link) = &self.link {
+            mail::send(link.reader, &ReaderMail::Route { sid, route: route.clone() });
+        }
+        self.routes.insert(sid, route);
+        Ok(sid)
+    }
+
+    fn unsubscribe(&mut self, sid: u64) {
+        self.session.unsubscribe(sid, None);
+        self.routes.remove(&sid);
+        if let Some(link) = &self.link {
+            mail::send(link.reader, &ReaderMail::Unroute { sid });
+        }
+    }
+
+    fn subscribe_agent(&mut self, id: &str) {
+        if self.agents.contains_key(id) {
+            return;
+        }
+        let id = AgentId(id.to_owned());
+        match self.subscribe(&Subject::agent_input(&id), None, Route::Agent(id.clone())) {
+            Ok(sid) => {
+                self.agents.insert(id, sid);
+            }
+            Err(error) => log::error!("connection: agent={id} cannot be reached: {error}"),
+        }
+    }
+
+    fn subscribe_process(
+        &mut self,
+        subject: &str,
+        queue: Option<&str>,
+        pid: Pid,
+        tag: i64,
+        waiter: Waiter,
+    ) {
+        match self.subscribe(subject, queue, Route::Process { pid: pid.0, tag }) {
+            Ok(sid) => {
+                mail::answer(waiter, &Answer::Ok(&sid.to_le_bytes()));
+                sys::monitor(pid);
+                // A monitor on a process that has died already never fires.
+                if !sys::exists(pid) {
+                    self.subscriber_died(pid);
+                }
+            }
+            Err(error) => {
+                let message = &error.to_string();
+                mail::answer(waiter, &Answer::Err { code: "bad_shape", message });
+            }
+        }
+    }
+
+    fn subscriber_died(&mut self, dead: Pid) {
+        let of_dead = |route: &Route| matches!(route, Route::Process { pid, .. } if *pid == dead.0);
+        let sids: Vec<u64> =
+            self.routes.iter().filter(|(_, route)| of_dead(route)).map(|(&sid, _)| sid).collect();
+        for sid in sids {
+            self.unsubscribe(sid);
+        }
+        self.work();
+    }
+
+    fn flush(&mut self, waiter: Waiter) {
+        self.next_flush += 1;
+        match self.session.flush(self.next_flush) {
+            Ok(()) => {
+                self.flushes.insert(self.next_flush, waiter);
+            }
+            Err(error) => {
+                let message = &error.to_string();
+                mail::answer(waiter, &Answer::Err { code: "unsupported", message });
+            }
+        }
+    }
+
+    fn flushed(&mut self, token: u64, ok: bool) {
+        let Some(waiter) = self.flushes.remove(&token) else { return };
+        let answer = match ok {
+            true => Answer::Ok(&[]),
+            false => {
+                let message = "the connection broke before the server had everything";
+                Answer::Err { code: "timeout", message }
+            }
+        };
+        mail::answer(waiter, &answer);
+    }
+}
+
+/// Waits until the server has everything that was published; false if it has not in 2 s, or there
+/// is no server.
+pub(super) fn close() -> bool {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    match names::look_up(names::ONLINE) {
+        Lookup::Runs(connection) => {
+            mail::request(connection, Some(TIMEOUT), |waiter| Mail::Flush { waiter }).is_ok()
+        }
+        _ => false,
+    }
+}

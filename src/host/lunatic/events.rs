@@ -1,0 +1,134 @@
+//! The events process: puts what the supervisor tells into envelopes, publishes it on NATS, and
+//! passes it on to processes of this node that watch.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::client::Client;
+use super::clock;
+use super::logger;
+use super::mail::{self, EventsMail, MainMail};
+use super::sys::{self, Pid, Received};
+use crate::message::MessageEnvelope;
+use crate::time::Instant;
+
+/// What the events process is told first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct EventsStart {
+    pub(super) node_id: String,
+    /// Whether events are published on NATS.
+    pub(super) publish: bool,
+    pub(super) log_level: u8,
+}
+
+/// The process's entry.
+pub(super) fn process() {
+    let start: EventsStart = mail::first();
+    let mut buffer = Vec::new();
+    logger::install(start.log_level, None);
+    let mut events = Events {
+        node_id: start.node_id,
+        client: start.publish.then(Client::new),
+        watchers: Vec::new(),
+        lost: Lost::default(),
+    };
+    loop {
+        if sys::receive(&[], None) != Received::Message {
+            continue;
+        }
+        sys::read_message(&mut buffer);
+        match postcard::from_bytes(&buffer) {
+            Ok(EventsMail::Publish { subject, source, severity, payload }) => {
+                events.publish(subject, source, severity, payload);
+            }
+            Ok(EventsMail::Watch { pid }) => events.watch(Pid(pid)),
+            // An answer that came too late, or nothing of ours.
+            Ok(EventsMail::Reply) | Err(_) => {}
+        }
+    }
+}
+
+struct Events {
+    node_id: String,
+    client: Option<Client>,
+    watchers: Vec<Pid>,
+    lost: Lost,
+}
+
+impl Events {
+    /// More watchers than this are refused: a watcher is a person's program, not an agent.
+    const MAX_WATCHERS: usize = 16;
+
+    fn watch(&mut self, pid: Pid) {
+        self.watchers.retain(|&watcher| sys::exists(watcher) && watcher != pid);
+        if self.watchers.len() < Self::MAX_WATCHERS {
+            self.watchers.push(pid);
+        } else {
+            log::warn!(
+                "events: {} processes watch already; one more is refused",
+                self.watchers.len()
+            );
+        }
+    }
+
+    fn publish(
+        &mut self,
+        subject: &str,
+        source: Option<&str>,
+        severity: Option<&str>,
+        payload: &[u8],
+    ) {
+        for &watcher in &self.watchers {
+            mail::send(watcher, &MainMail::Event { subject, payload });
+        }
+        let Some(client) = self.client.as_mut() else { return };
+        let body = match envelope(&self.node_id, source, severity, payload) {
+            Ok(body) => body,
+            Err(error) => return log::error!("events: {subject} cannot be written: {error}"),
+        };
+        // At once: an event that tells of a fault must not wait for the next one.
+        let sent = client.publish(subject, None, &body).and_then(|()| client.flush());
+        if let Err(error) = sent {
+            self.lost.one_more(clock::now(), &error.to_string());
+        }
+    }
+}
+
+fn envelope(
+    node_id: &str,
+    source: Option<&str>,
+    severity: Option<&str>,
+    payload: &[u8],
+) -> Result<Vec<u8>, serde_json::Error> {
+    let payload: &RawValue = serde_json::from_slice(payload)?;
+    let (id, now) = (clock::random(), clock::timestamp());
+    let mut envelope = match source {
+        Some(agent) => MessageEnvelope::agent_event(id, agent, now, payload),
+        None => MessageEnvelope::supervision_event(id, node_id, now, payload, None),
+    };
+    if let Some(severity) = severity {
+        envelope = envelope.with_metadata("severity", severity);
+    }
+    serde_json::to_vec(&envelope)
+}
+
+/// Counts events that NATS did not take, and says so at most once a minute.
+#[derive(Default)]
+struct Lost {
+    count: u64,
+    told: Option<Instant>,
+}
+
+impl Lost {
+    const EVERY: Duration = Duration::from_secs(60);
+
+    fn one_more(&mut self, now: Instant, error: &str) {
+        self.count += 1;
+        if self.told.is_none_or(|told| now - told >= Self::EVERY) {
+            self.told = Some(now);
+            log::warn!("events: {} lost since the start: {error}", self.count);
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! The gateway: `agent.command` and `system.control`. Takes what NATS brings, asks whoever knows,
+//! and answers. It waits for nobody: a slow agent delays its own answer alone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{json, Value};
+
+use super::client::Client;
+use super::clock;
+use super::local::LocalSender;
+use super::logger;
+use super::mail::{self, Answer, Ask, Delivery, MainMail, SupervisorMail, Waiter};
+use super::names::{self, Lookup, Part};
+use super::sys::{self, Pid, Received};
+use super::timer::Timer;
+use crate::agent::{AgentId, Context};
+use crate::error::SendError;
+use crate::message::{
+    decode_payload, encode_error, AgentCommand, Content, ErrorCode, Pong, Subject, SystemMessage,
+    WireError,
+};
+use crate::time::Instant;
+
+/// What the gateway is told first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct GatewayStart {
+    pub(super) node_id: String,
+    /// The process that started the node.
+    pub(super) main: u64,
+    pub(super) log_level: u8,
+}
+
+#[cfg_attr(not(feature = "wasm-nats"), allow(dead_code))]
+/// The subjects that lead here, with their queue groups.
+pub(super) fn subjects(node_id: &str) -> [(String, Option<&'static str>); 4] {
+    [
+        (Subject::agent_command(), Some("nodes")),
+        (Subject::agent_command_node(node_id), None),
+        (Subject::system_control(), None),
+        (Subject::system_control_node(node_id), None),
+    ]
+}
+
+/// The process's entry.
+pub(super) fn process() {
+    let start: GatewayStart = mail::first();
+    logger::install(start.log_level, None);
+    let mut gateway = Gateway::new(start);
+    let mut buffer = Vec::new();
+    loop {
+        gateway.rest();
+        if sys::receive(&[], None) != Received::Message {
+            continue;
+        }
+        sys::read_message(&mut buffer);
+        if let Some(answer) = mail::decode_answer(&buffer) {
+            gateway.answered(sys::message_tag(), answer);
+            continue;
+        }
+        match mail::decode_deliveries(&buffer) {
+            Some(deliveries) => deliveries.iter().for_each(|one| gateway.deliver(one)),
+            None => gateway.mail(&buffer),
+        }
+    }
+}
+
+/// What the gateway is told by others than NATS.
+#[derive(Debug, Serialize, Deserialize)]
+enum GatewayMail<'a> {
+    /// Never sent: see [`mail::REPLY`].
+    Reply,
+    /// It is time to look at the clock.
+    Tick,
+    /// A body was refused elsewhere, and counts here.
+    BadInput { subject: &'a str, error: WireError },
+}
+
+/// Tells the gateway of a body that was refused: it counts those of the whole node, and logs them.
+pub(super) fn count_bad_input(subject: &str, error: &WireError) {
+    if let Lookup::Runs(gateway) = names::look_up(names::GATEWAY) {
+        mail::send(gateway, &GatewayMail::BadInput { subject, error: error.clone() });
+    }
+}
+
+struct Gateway {
+    start: GatewayStart,
+    client: Client,
+    local: LocalSender,
+    supervisor: Part,
+    pending: HashMap<i64, Pending>,
+    /// The deadlines of `pending`, the nearest first.
+    deadlines: BTreeMap<(Instant, i64), ()>,
+    timer: Timer,
+    bad_input: BadInput,
+}
+
+/// Something that was asked within the node, and whom its answer is for.
+struct Pending {
+    reply: Option<String>,
+    deadline: Instant,
+    question: Question,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Question {
+    /// The answer goes out as it is.
+    Supervisor,
+    /// The answer is the node's summary, to which the gateway adds what it counted.
+    Summary,
+    /// The answer is the node's summary, and only the number of agents is wanted.
+    Ping,
+    /// What an agent answers.
+    Agent(AgentId),
+}
+
+impl Gateway {
+    /// The most questions that are open at once. Worst case some 1.2 KB each, with the longest
+    /// reply subjects; one more is refused with `capacity`.
+    const MAX_PENDING: usize = 10_000;
+    /// How long the supervisor may take.
+    const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(10);
+    /// How long an agent may take to answer an `Input`.
+    const AGENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+    fn new(start: GatewayStart) -> Self {
+        Self {
+            start,
+            client: Client::new(),
+            local: LocalSender::new(AgentId::external()),
+            supervisor: Part::new(names::SUPERVISOR),
+            pending: HashMap::new(),
+            deadlines: BTreeMap::new(),
+            timer: Timer::default(),
+            bad_input: BadInput::default(),
+        }
+    }
+
+    /// Before the next mail: what is to go out goes out, and the nearest deadline is armed.
+    fn rest(&mut self) {
+        self.local.turn();
+        if let Err(error) = self.client.flush() {
+            log::warn!("gateway: answers are lost: {error}");
+        }
+        let next = self.deadlines.first_key_value().map(|(&(deadline, _), ())| deadline);
+        self.timer.arm(next, || GatewayMail::Tick);
+    }
+
+    fn mail(&mut self, bytes: &[u8]) {
+        match postcard::from_bytes(bytes) {
+            Ok(GatewayMail::Reply) => {}
+            Ok(GatewayMail::Tick) => self.tick(clock::now()),
+            Ok(GatewayMail::BadInput { subject, error }) => {
+                self.bad_input.count(clock::now(), subject, &error);
+            }
+            Err(error) => log::error!("gateway: a mail cannot be read: {error}"),
+        }
+    }
+
+    fn deliver(&mut self, delivery: &Delivery<'_>) {
+        let reply = delivery.reply;
+        let handled = if delivery.subject.starts_with("system.control") {
+            SystemMessage::parse(delivery.payload, Context::MAX_PAYLOAD)
+                .and_then(|message| self.system(message, reply))
+        } else {
+            AgentCommand::parse(delivery.payload, Context::MAX_PAYLOAD)
+                .and_then(|command| self.command(command, reply))
+        };
+        if let Err(error) = handled {
+            self.bad_input.count(clock::now(), delivery.subject, &error);
+            self.reply(reply, &encode_error(&error));
+        }
+    }
+
+    fn command(&mut self, command: AgentCommand, reply: Option<&str>) -> Result<(), WireError> {
+        match command {
+            AgentCommand::Spawn { config } => {
+                let config = serde_json::to_string(&config)
+                    .map_err(|error| WireError::bad_shape(error.to_string()))?;
+                self.ask(Question::Supervisor, reply, Ask::Spawn { config: &config })
+            }
+            AgentCommand::Stop { agent_id } => {
+                self.ask(Question::Supervisor, reply, Ask::Stop { id: agent_id.as_str() })
+            }
+            AgentCommand::Status { agent_id: None } => {
+                self.ask(Question::Summary, reply, Ask::Status { id: None })
+            }
+            AgentCommand::Status { agent_id: Some(id) } => {
+                self.ask(Question::Supervisor, reply, Ask::Status { id: Some(id.as_str()) })
+            }
+            AgentCommand::List { after, limit } => {
+                let (after, limit) = (after.as_ref().map(AgentId::as_str), limit as u32);
+                self.ask(Question::Supervisor, reply, Ask::List { after, limit })
+            }
+            AgentCommand::Input { agent_id, message } => self.input(agent_id, message, reply),
+        }
+    }
+
+    fn system(&mut self, message: SystemMessage, reply: Option<&str>) -> Result<(), WireError> {
+        let main = Pid(self.start.main);
+        match message {
+            SystemMessage::Ping => self.ask(Question::Ping, reply, Ask::Status { id: None }),
+            SystemMessage::Shutdown { grace_ms } => {
+                self.reply_ok(reply, &json!({ "node_id": self.start.node_id }));
+                mail::send(main, &MainMail::Shutdown { grace_ms });
+                Ok(())
+            }
+            SystemMessage::Drain => {
+                mail::send(main, &MainMail::Drain);
+                self.ask(Question::Supervisor, reply, Ask::Drain)
+            }
+        }
+    }
+
+    /// Asks the supervisor; the answer is for `reply`.
+    fn ask(
+        &mut self,
+        question: Question,
+        reply: Option<&str>,
+        ask: Ask<'_>,
+    ) -> Result<(), WireError> {
+        let Some(supervisor) = self.supervisor.pid() else {
+            let text = "the agent supervisor is being restarted; try again";
+            return Err(WireError::new(ErrorCode::AgentRestarting, text));
+        };
+        let tag = self.expect(question, reply, Self::SUPERVISOR_TIMEOUT)?;
+        let waiter = Waiter { pid: sys::this().0, tag };
+        mail::send(supervisor, &SupervisorMail::Ask { waiter, ask });
+        Ok(())
+    }
+
+    fn input(
+        &mut self,
+        id: AgentId,
+        content: Content,
+        reply: Option<&str>,
+    ) -> Result<(), WireError> {
+        let payload = match content {
+            Content::Message(message) => message.payload,
+            Content::Bare(payload) => payload,
+        };
+        let tag = self.expect(Question::Agent(id.clone()), reply, Self::AGENT_TIMEOUT)?;
+        self.local.start_request(&id, &payload, tag).map_err(|error| {
+            self.forget(tag);
+            send_error(&id, &error)
+        })
+    }
+
+    fn expect(
+        &mut self,
+        question: Question,
+        reply: Option<&str>,
+        timeout: Duration,
+    ) -> Result<i64, WireError> {
+        if self.pending.len() >= Self::MAX_PENDING {
+            let text = format!("{} commands wait for their answers already", Self::MAX_PENDING);
+            return Err(WireError::new(ErrorCode::Capacity, text));
+        }
+        let (tag, deadline) = (mail::new_tag(), clock::now() + timeout);
+        let reply = reply.map(str::to_owned);
+        self.pending.insert(tag, Pending { reply, deadline, question });
+        self.deadlines.insert((deadline, tag), ());
+        Ok(tag)
+    }
+
+    fn forget(&mut self, tag: i64) -> Option<Pending> {
+        let pending = self.pending.remove(&tag)?;
+        self.deadlines.remove(&(pending.deadline, tag));
+        Some(pending)
+    }
+
+    fn answered(&mut self, tag: i64, answer: Answer<'_>) {
+        // An answer that came after its deadline was answered for already.
+        let Some(Pending { reply, question, .. }) = self.forget(tag) else { return };
+        let reply = reply.as_deref();
+        let bytes = match answer {
+            Answer::Ok(bytes) => bytes,
+            Answer::Err { code, message } => {
+                if code == ErrorCode::UnknownAgent.as_str() {
+                    let error = WireError::new(ErrorCode::UnknownAgent, message);
+                    self.bad_input.count(clock::now(), &Subject::agent_command(), &error);
+                }
+                return self.reply(reply, &error_body(code, message));
+            }
+        };
+        match question {
+            Question::Agent(_) => match decode_payload(bytes) {
+                Ok(value) => self.reply_ok(reply, &value),
+                Err(error) => log::error!("gateway: an agent's answer cannot be read: {error}"),
+            },
+            Question::Supervisor => match serde_json::from_slice::<&RawValue>(bytes) {
+                Ok(value) => self.reply_ok(reply, value),
+                Err(error) => log::error!("gateway: an answer is not JSON: {error}"),
+            },
+            Question::Summary => {
+                let mut summary: Value = serde_json::from_slice(bytes).unwrap_or_default();
+                summary["counters"]["bad_input"] = self.bad_input.total.into();
+                self.reply_ok(reply, &summary);
+            }
+            Question::Ping => {
+                let summary: Value = serde_json::from_slice(bytes).unwrap_or_default();
+                let pong = Pong {
+                    node_id: self.start.node_id.clone(),
+                    host: "lunatic".to_owned(),
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                    agents: summary["agents"].as_u64().unwrap_or_default(),
+                };
+                self.reply_ok(reply, &pong);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.timer.fired(now);
+        while let Some((&(deadline, tag), ())) = self.deadlines.first_key_value() {
+            if deadline > now {
+                break;
+            }
+            if let Some(Pending { reply, question, .. }) = self.forget(tag) {
+                let text = match question {
+                    Question::Agent(id) => format!("agent {id} did not answer within 30 s"),
+                    _ => "the agent supervisor did not answer within 10 s".to_owned(),
+                };
+                let error = WireError::new(ErrorCode::Timeout, text);
+                self.reply(reply.as_deref(), &encode_error(&error));
+            }
+        }
+    }
+
+    fn reply_ok<T: Serialize + ?Sized>(&mut self, reply: Option<&str>, value: &T) {
+        #[derive(Serialize)]
+        struct Ok<'a, T: ?Sized> {
+            #[serde(rename = "Ok")]
+            value: &'a T,
+        }
+        match serde_json::to_vec(&Ok { value }) {
+            Result::Ok(body) => self.reply(reply, &body),
+            Err(error) => log::error!("gateway: an answer cannot be written: {error}"),
+        }
+    }
+
+    fn reply(&mut self, reply: Option<&str>, body: &[u8]) {
+        let Some(reply) = reply else { return };
+        if let Err(error) = self.client.publish(reply, None, body) {
+            log::warn!("gateway: an answer is lost: {error}");
+        }
+    }
+}
+
+fn send_error(id: &AgentId, error: &SendError) -> WireError {
+    match error {
+        SendError::UnknownAgent(_) => WireError::unknown_agent(id),
+        SendError::AgentRestarting(_) => {
+            WireError::new(ErrorCode::AgentRestarting, error.to_string())
+        }
+        SendError::TooLarge { .. } => WireError::new(ErrorCode::TooLarge, error.to_string()),
+        _ => WireError::new(ErrorCode::Unsupported, error.to_string()),
+    }
+}
+
+/// An error whose code came as text from another process of ours.
+fn error_body(code: &str, message: &str) -> Vec<u8> {
+    json!({ "Err": { "code": code, "message": message } }).to_string().into_bytes()
+}
+
+/// Counts bodies that were refused, and logs them: once per kind and minute.
+#[derive(Default)]
+pub(super) struct BadInput {
+    total: u64,
+    logged: HashMap<ErrorCode, (Instant, u64)>,
+}
+
+impl BadInput {
+    const EVERY: Duration = Duration::from_secs(60);
+
+    pub(super) fn count(&mut self, now: Instant, subject: &str, error: &WireError) {
+        self.total += 1;
+        let (told, since) = self.logged.entry(error.code).or_insert((now, 0));
+        if *since == 0 || now - *told >= Self::EVERY {
+            let (code, message) = (error.code.as_str(), &error.message);
+            log::warn!(
+                "bad input on {subject}: {code}: {message}; {since} more since the last line"
+            );
+            (*told, *since) = (now, 0);
+        }
+        *since += 1;
+    }
+}

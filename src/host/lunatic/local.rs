@@ -1,0 +1,227 @@
+//! Messages between the processes of one node: agent to agent, and from outside the tree.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::clock;
+use super::mail::{self, LocalMessage, NoAnswer, Waiter};
+use super::names::{self, Lookup};
+use super::sys::{self, Pid};
+use crate::agent::{AgentId, Context};
+use crate::error::{RequestError, SendError};
+use crate::message::decode_payload;
+
+/// Sends to agents of this node, under one sender's name.
+pub(crate) struct LocalSender {
+    from: AgentId,
+    /// Where agents were found last. Cleared when it is full, so at most [`Self::MAX_KNOWN`]
+    /// entries of about 100 bytes.
+    known: HashMap<AgentId, Pid>,
+    /// Whom the last message went to: many go to the same one, and to compare a name is quicker
+    /// than to look it up.
+    last: Option<(AgentId, Pid)>,
+    ids: MessageIds,
+    clock: Clock,
+}
+
+impl LocalSender {
+    const MAX_KNOWN: usize = 1024;
+
+    pub(crate) fn new(from: AgentId) -> Self {
+        let (known, last) = (HashMap::new(), None);
+        Self { from, known, last, ids: MessageIds::new(), clock: Clock::default() }
+    }
+
+    /// The process of an agent that runs on this node.
+    pub(crate) fn find(&mut self, to: &AgentId) -> Result<Pid, SendError> {
+        match &self.last {
+            Some((known, pid)) if known == to && sys::exists(*pid) => return Ok(*pid),
+            _ => {}
+        }
+        let pid = self.find_known(to)?;
+        self.last = Some((to.clone(), pid));
+        Ok(pid)
+    }
+
+    fn find_known(&mut self, to: &AgentId) -> Result<Pid, SendError> {
+        if let Some(&pid) = self.known.get(to) {
+            if sys::exists(pid) {
+                return Ok(pid);
+            }
+        }
+        match names::look_up(&names::agent(to.as_str())) {
+            Lookup::Runs(pid) => {
+                if self.known.len() >= Self::MAX_KNOWN {
+                    self.known.clear();
+                }
+                self.known.insert(to.clone(), pid);
+                Ok(pid)
+            }
+            Lookup::Dead => Err(SendError::AgentRestarting(to.clone())),
+            Lookup::Unknown => {
+                self.known.remove(to);
+                Err(SendError::UnknownAgent(to.clone()))
+            }
+        }
+    }
+
+    /// Sends a payload one way.
+    pub(crate) fn send(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError> {
+        let pid = self.find(to)?;
+        self.post(pid, payload, None)
+    }
+
+    /// Sends a payload and has the answer go to this process under a tag.
+    pub(crate) fn start_request(
+        &mut self,
+        to: &AgentId,
+        payload: &Value,
+        tag: i64,
+    ) -> Result<(), SendError> {
+        let pid = self.find(to)?;
+        self.post(pid, payload, Some(Waiter { pid: sys::this().0, tag }))
+    }
+
+    /// Sends a payload and waits for the answer.
+    pub(crate) fn request(
+        &mut self,
+        to: &AgentId,
+        payload: &Value,
+        timeout: Duration,
+    ) -> Result<Value, RequestError> {
+        let pid = self.find(to)?;
+        let timestamp = self.clock.unix_seconds();
+        let from = self.from.as_str();
+        let answered = mail::exchange(
+            pid,
+            Some(timeout),
+            |waiter, buffer| {
+                LocalMessage::encode_head(from, timestamp, Some(waiter), buffer);
+                Context::encode_payload(payload, buffer)
+            },
+            |answer| read_answer(to, timeout, answer),
+        );
+        answered?
+    }
+
+    fn post(&mut self, pid: Pid, payload: &Value, waiter: Option<Waiter>) -> Result<(), SendError> {
+        let (from, timestamp) = (self.from.as_str(), self.clock.unix_seconds());
+        sys::try_send_with(pid, 0, |buffer| {
+            LocalMessage::encode_head(from, timestamp, waiter, buffer);
+            Context::encode_payload(payload, buffer)
+        })
+    }
+
+    /// A fresh id for a message.
+    pub(crate) fn fresh_id(&mut self) -> String {
+        self.ids.next_id().as_str().to_owned()
+    }
+
+    /// Called once per handled message: the clock is read again at the next use.
+    pub(crate) fn turn(&mut self) {
+        self.clock.forget();
+    }
+}
+
+/// Reads what a request was answered with.
+fn read_answer(
+    agent: &AgentId,
+    timeout: Duration,
+    answer: Result<&[u8], NoAnswer>,
+) -> Result<Value, RequestError> {
+    let failed = |message: String| RequestError::Failed { agent: agent.clone(), message };
+    match answer {
+        Ok(bytes) => decode_payload(bytes).map_err(|error| failed(error.to_string())),
+        Err(NoAnswer::TimedOut) => Err(RequestError::Timeout { agent: agent.clone(), timeout }),
+        Err(NoAnswer::Died) => Err(SendError::AgentRestarting(agent.clone()).into()),
+        Err(NoAnswer::Refused { message, .. }) => Err(failed(message)),
+        Err(NoAnswer::Garbled) => Err(failed("its answer cannot be read".to_owned())),
+    }
+}
+
+/// Answers a process that waits.
+pub(crate) fn reply(waiter: Waiter, payload: &Value) -> Result<(), SendError> {
+    mail::answer_with(waiter, |buffer| Context::encode_payload(payload, buffer))
+}
+
+/// Ids for messages: twelve random characters of the process and ten that count, as NATS's NUIDs.
+pub(crate) struct MessageIds {
+    text: [u8; Self::LEN],
+}
+
+/// An id as text, without an allocation.
+pub(crate) struct MessageIdText([u8; MessageIds::LEN]);
+
+impl MessageIdText {
+    pub(crate) fn as_str(&self) -> &str {
+        // Made of base62 characters only.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl MessageIds {
+    const LEN: usize = 22;
+    const RANDOM: usize = 12;
+    const DIGITS: &'static [u8; 62] =
+        b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    pub(crate) fn new() -> Self {
+        let random = clock::random::<{ Self::RANDOM }>();
+        let mut text = [b'0'; Self::LEN];
+        for (digit, byte) in text.iter_mut().zip(random) {
+            // 256 is no multiple of 62: the first eight digits are a little likelier, which does
+            // not matter for an id that is no secret.
+            *digit = Self::DIGITS[usize::from(byte) % Self::DIGITS.len()];
+        }
+        Self { text }
+    }
+
+    /// The next id.
+    pub(crate) fn next_id(&mut self) -> MessageIdText {
+        for digit in self.text[Self::RANDOM..].iter_mut().rev() {
+            *digit = match *digit {
+                b'z' => b'0',
+                b'9' => b'A',
+                b'Z' => b'a',
+                other => other + 1,
+            };
+            if *digit != b'0' {
+                break;
+            }
+        }
+        MessageIdText(self.text)
+    }
+}
+
+/// The wall clock in seconds. Reading it costs as much as half a message, so a reading serves for
+/// the sends of one handler.
+#[derive(Debug, Default)]
+struct Clock {
+    /// What was read, and how often it was used.
+    read: Option<(u64, u32)>,
+}
+
+impl Clock {
+    /// A reading is used for this many messages at the most: in a loop of sends, that is half a
+    /// millisecond.
+    const USES: u32 = 256;
+
+    fn unix_seconds(&mut self) -> u64 {
+        match &mut self.read {
+            Some((seconds, uses)) if *uses < Self::USES => {
+                *uses += 1;
+                *seconds
+            }
+            _ => {
+                let seconds = clock::timestamp().unix_seconds();
+                self.read = Some((seconds, 0));
+                seconds
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        self.read = None;
+    }
+}

@@ -1,0 +1,387 @@
+//! A node, as the process that starts it sees it: registered types, and a handle to talk to the
+//! agents from outside of the tree.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::agent::Factory;
+use super::chaos::Chaos;
+use super::clock;
+use super::connection::{self, ConnectionStart};
+use super::local::LocalSender;
+use super::logger;
+use super::mail::{self, Answer, Ask, EventsMail, MainMail, NoAnswer, SupervisorMail};
+use super::names::{self, Lookup};
+use super::root::{self, RootStart};
+use super::sys::{self, Permissions, Pid, Received};
+use crate::agent::{Agent, AgentConfig, AgentId, Echo, State, Text};
+use crate::config::NodeConfig;
+use crate::error::{Error, Result, SendError, SpawnError};
+use crate::message::{decode_payload, AgentPage, AgentSummary, NodeSummary, Spawned};
+
+/// Where a node begins.
+pub struct Node;
+
+impl Node {
+    /// A node with the built-in agent types: `echo`, `state`, `text`, `chaos`.
+    pub fn builder() -> NodeBuilder {
+        let builder = NodeBuilder { types: Vec::new() };
+        builder
+            .agent_type::<Echo>("echo")
+            .agent_type::<State>("state")
+            .agent_type::<Text>("text")
+            .agent_type::<Chaos>("chaos")
+    }
+}
+
+/// A node that is not yet started.
+pub struct NodeBuilder {
+    types: Vec<(String, Factory)>,
+}
+
+impl NodeBuilder {
+    /// Lets agents of type `T` be spawned under a name. The last one under a name counts.
+    #[must_use]
+    pub fn agent_type<T: Agent + Default + 'static>(mut self, name: &str) -> Self {
+        self.types.retain(|(known, _)| known != name);
+        self.types.push((name.to_owned(), make::<T>));
+        self
+    }
+
+    /// Starts the node: the tree runs when this returns, connected to NATS or not. One node per
+    /// runtime.
+    pub fn start(self, config: &NodeConfig) -> Result<NodeHandle> {
+        logger::install(config.log_level as u8, None);
+        warn_of_slow_settings();
+        let data_dir = data_dir(&config.data_dir)?;
+        sys::trap_link_deaths();
+        let start = RootStart {
+            node_id: config.node_id.to_string(),
+            main: sys::this().0,
+            data_dir,
+            max_agents: config.max_agents,
+            types: self.numbered(),
+            nats: ConnectionStart::new(config)?,
+            supervision: config.supervision,
+            log_level: logger::level(),
+        };
+        let permissions = Permissions::none().map(Permissions::may_spawn);
+        let permissions = permissions
+            .ok_or_else(|| Error::Node("this process may not spawn others".to_owned()))?;
+        let root = sys::spawn(&permissions, Some(mail::new_tag()), root::process)
+            .map_err(|error| Error::Node(format!("the root supervisor: {error}")))?;
+        mail::start(root, &start);
+        let mut node = NodeHandle {
+            node_id: config.node_id.to_string(),
+            root: Some(root),
+            local: LocalSender::new(AgentId::external()),
+            has_nats: start.nats.is_some(),
+            buffer: Vec::new(),
+        };
+        node.wait_until_up()?;
+        Ok(node)
+    }
+
+    /// A function pointer is an index into the module's table, the same in every process: so a
+    /// registry travels as numbers.
+    fn numbered(&self) -> Vec<(String, u32)> {
+        self.types.iter().map(|(name, make)| (name.clone(), *make as usize as u32)).collect()
+    }
+}
+
+/// The directory for state, which has to be there before the store's process is granted it.
+fn data_dir(path: &Path) -> Result<String> {
+    let wrong = |reason: String| Error::Node(format!("the data directory {path:?}: {reason}"));
+    std::fs::create_dir_all(path).map_err(|error| {
+        wrong(format!("{error}; under Lunatic it has to lie below the current directory, or below one that `lunatic run --dir` names"))
+    })?;
+    path.to_str().map(str::to_owned).ok_or_else(|| wrong("it is not UTF-8".to_owned()))
+}
+
+fn make<T: Agent + Default + 'static>() -> Box<dyn Agent> {
+    Box::new(T::default())
+}
+
+/// With backtraces on, the runtime captures one in each host call: everything is 40 times slower.
+fn warn_of_slow_settings() {
+    let set = |name| std::env::var(name).is_ok_and(|value| value != "0");
+    let lib = std::env::var("RUST_LIB_BACKTRACE");
+    let slow = match lib {
+        Ok(value) => value != "0",
+        Err(_) => set("RUST_BACKTRACE"),
+    };
+    if slow {
+        log::warn!(
+            "RUST_BACKTRACE is set, which slows the runtime 40 times: set RUST_LIB_BACKTRACE=0"
+        );
+    }
+}
+
+/// What the process that started a node gets to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NodeEvent {
+    /// The answer to [`NodeHandle::ask`], or why there is none.
+    Answer {
+        /// What `ask` gave.
+        ticket: Ticket,
+        /// The answer.
+        answer: Result<Value, String>,
+    },
+    /// Something happened to an agent or a supervisor; see [`NodeHandle::watch`].
+    Event {
+        /// The subject on which it is published.
+        subject: String,
+        /// Its payload.
+        payload: Value,
+    },
+    /// `system.control` asks for the end of the node.
+    ShutdownAsked {
+        /// How long the agents have to stop.
+        grace: Duration,
+    },
+    /// `system.control` asks for no new agents, and the end once there are none.
+    DrainAsked,
+    /// A part of the node died too often, and the node with it.
+    GaveUp {
+        /// Which one.
+        part: String,
+    },
+}
+
+/// One request that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(i64);
+
+/// How a node ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Agents that stopped within the grace.
+    pub stopped: u64,
+    /// Agents that had to be killed.
+    pub killed: u64,
+    /// Whether everything that was published has reached the server, as far as there was one.
+    pub flushed: bool,
+}
+
+/// A running node, for the process that started it. Its calls wait; that process is none of the
+/// tree, and nobody supervises it.
+pub struct NodeHandle {
+    node_id: String,
+    root: Option<Pid>,
+    local: LocalSender,
+    has_nats: bool,
+    buffer: Vec<u8>,
+}
+
+impl NodeHandle {
+    /// How long the supervisor has to answer.
+    const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(10);
+    /// How long the tree has to come up.
+    const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// A further handle to the node that runs in this runtime already.
+    pub fn attach(config: &NodeConfig) -> Result<Self> {
+        let mut node = Self {
+            node_id: config.node_id.to_string(),
+            root: None,
+            local: LocalSender::new(AgentId::external()),
+            has_nats: config.nats.is_some(),
+            buffer: Vec::new(),
+        };
+        node.wait_until_up()?;
+        Ok(node)
+    }
+
+    /// The node's name.
+    pub fn node_id(&self) -> &str {
+        &self.node_id
+    }
+
+    /// Starts an agent. With an empty id, one is made up.
+    pub fn spawn(&mut self, config: &AgentConfig) -> Result<Spawned> {
+        if !config.id.as_str().is_empty() {
+            config.validate()?;
+        }
+        let text = serde_json::to_string(config)?;
+        let answer = self.ask_supervisor(Ask::Spawn { config: &text }, Duration::ZERO);
+        let bytes = answer.map_err(|error| spawn_error(config, error))?;
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+
+    /// Stops an agent for good.
+    pub fn stop(&mut self, id: &AgentId) -> Result<()> {
+        let answer = self.ask_supervisor(Ask::Stop { id: id.as_str() }, Duration::ZERO);
+        answer.map(|_| ()).map_err(|error| ask_error(id, error))
+    }
+
+    /// The node at a glance.
+    pub fn status(&mut self) -> Result<NodeSummary> {
+        let answer = self.ask_supervisor(Ask::Status { id: None }, Duration::ZERO);
+        let bytes = answer.map_err(|error| Error::Node(describe(error)))?;
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+
+    /// One agent.
+    pub fn agent(&mut self, id: &AgentId) -> Result<AgentSummary> {
+        let answer = self.ask_supervisor(Ask::Status { id: Some(id.as_str()) }, Duration::ZERO);
+        let bytes = answer.map_err(|error| ask_error(id, error))?;
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+
+    /// At most `limit` agents, those after an id, in the order of their ids.
+    pub fn list(&mut self, after: Option<&AgentId>, limit: u32) -> Result<AgentPage> {
+        let ask = Ask::List { after: after.map(AgentId::as_str), limit };
+        let answer = self.ask_supervisor(ask, Duration::ZERO);
+        let bytes = answer.map_err(|error| Error::Node(describe(error)))?;
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+
+    /// Sends a payload to an agent of this node.
+    pub fn send(&mut self, to: &AgentId, payload: &Value) -> Result<()> {
+        self.local.turn();
+        Ok(self.local.send(to, payload)?)
+    }
+
+    /// Sends a payload to an agent of this node and waits for its answer.
+    pub fn request(&mut self, to: &AgentId, payload: &Value, timeout: Duration) -> Result<Value> {
+        self.local.turn();
+        Ok(self.local.request(to, payload, timeout)?)
+    }
+
+    /// Sends a payload to an agent of this node; its answer comes as a [`NodeEvent::Answer`], or
+    /// never, if the agent dies.
+    pub fn ask(&mut self, to: &AgentId, payload: &Value) -> Result<Ticket> {
+        self.local.turn();
+        let tag = mail::new_tag();
+        self.local.start_request(to, payload, tag)?;
+        Ok(Ticket(tag))
+    }
+
+    /// From now on every event of this node's agents and supervisors comes as a
+    /// [`NodeEvent::Event`] as well, until the events process dies of a fault: then ask again.
+    pub fn watch(&mut self) -> Result<()> {
+        match names::look_up(names::EVENTS) {
+            Lookup::Runs(events) => {
+                mail::send(events, &EventsMail::Watch { pid: sys::this().0 });
+                Ok(())
+            }
+            _ => Err(Error::Node("the events process is being restarted; try again".to_owned())),
+        }
+    }
+
+    /// Waits for what comes next, at most for `timeout`.
+    pub fn next(&mut self, timeout: Option<Duration>) -> Option<NodeEvent> {
+        loop {
+            match sys::receive(&[], timeout) {
+                Received::Message => {
+                    sys::read_message(&mut self.buffer);
+                    if let Some(event) = read_event(&self.buffer) {
+                        return Some(event);
+                    }
+                }
+                Received::LinkDied(_) => {
+                    return Some(NodeEvent::GaveUp { part: "the root supervisor".to_owned() })
+                }
+                Received::ProcessDied(_) => {}
+                Received::TimedOut => return None,
+            }
+        }
+    }
+
+    /// Whether the node is connected to NATS now.
+    pub fn is_connected(&self) -> bool {
+        matches!(names::look_up(names::ONLINE), Lookup::Runs(_))
+    }
+
+    /// Stops every agent, gives them `grace`, and sends out what is still to be published.
+    pub fn shutdown(mut self, grace: Duration) -> Result<Stopped> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let answer = self.ask_supervisor(Ask::StopAll { grace_ms }, grace);
+        let done: Value = answer
+            .map_err(|error| Error::Node(describe(error)))
+            .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?))?;
+        let count = |field: &str| done[field].as_u64().unwrap_or_default();
+        let stopped = Stopped {
+            stopped: count("stopped"),
+            killed: count("killed"),
+            flushed: !self.has_nats || connection::close(),
+        };
+        // Its parts are linked to it, and go with it.
+        self.root.into_iter().for_each(sys::kill);
+        Ok(stopped)
+    }
+
+    fn wait_until_up(&mut self) -> Result<()> {
+        let deadline = clock::now() + Self::START_TIMEOUT;
+        let last = if self.has_nats { names::GATEWAY } else { names::SUPERVISOR };
+        while !matches!(names::look_up(last), Lookup::Runs(_)) {
+            if clock::now() > deadline {
+                return Err(Error::Node("the tree did not come up within 10 s".to_owned()));
+            }
+            sys::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn ask_supervisor(&mut self, ask: Ask<'_>, more: Duration) -> Result<Vec<u8>, NoAnswer> {
+        let Lookup::Runs(supervisor) = names::look_up(names::SUPERVISOR) else {
+            return Err(NoAnswer::TimedOut);
+        };
+        let timeout = Self::SUPERVISOR_TIMEOUT.saturating_add(more);
+        mail::request(supervisor, Some(timeout), |waiter| SupervisorMail::Ask { waiter, ask })
+    }
+}
+
+fn read_event(bytes: &[u8]) -> Option<NodeEvent> {
+    if let Some(answer) = mail::decode_answer(bytes) {
+        let ticket = Ticket(sys::message_tag());
+        let answer = match answer {
+            Answer::Ok(bytes) => decode_payload(bytes).map_err(|error| error.to_string()),
+            Answer::Err { message, .. } => Err(message.to_owned()),
+        };
+        return Some(NodeEvent::Answer { ticket, answer });
+    }
+    match postcard::from_bytes(bytes).ok()? {
+        MainMail::Reply => None,
+        MainMail::Event { subject, payload } => Some(NodeEvent::Event {
+            subject: subject.to_owned(),
+            payload: serde_json::from_slice(payload).unwrap_or_default(),
+        }),
+        MainMail::Shutdown { grace_ms } => {
+            Some(NodeEvent::ShutdownAsked { grace: Duration::from_millis(grace_ms) })
+        }
+        MainMail::Drain => Some(NodeEvent::DrainAsked),
+        MainMail::RootGaveUp { part } => Some(NodeEvent::GaveUp { part: part.to_owned() }),
+    }
+}
+
+fn spawn_error(config: &AgentConfig, error: NoAnswer) -> Error {
+    match error {
+        NoAnswer::Refused { code, message } => match code.as_str() {
+            "exists" => SpawnError::Exists(config.id.clone()).into(),
+            "unknown_type" => SpawnError::UnknownType(message).into(),
+            "capacity" => SpawnError::Capacity(message).into(),
+            _ => SpawnError::Refused(message).into(),
+        },
+        _ => SpawnError::Timeout(NodeHandle::SUPERVISOR_TIMEOUT).into(),
+    }
+}
+
+fn ask_error(id: &AgentId, error: NoAnswer) -> Error {
+    match error {
+        NoAnswer::Refused { code, .. } if code == "unknown_agent" => {
+            SendError::UnknownAgent(id.clone()).into()
+        }
+        other => Error::Node(describe(other)),
+    }
+}
+
+fn describe(error: NoAnswer) -> String {
+    match error {
+        NoAnswer::TimedOut | NoAnswer::Died => "the agent supervisor did not answer".to_owned(),
+        NoAnswer::Refused { message, .. } => message,
+        NoAnswer::Garbled => "the agent supervisor's answer cannot be read".to_owned(),
+    }
+}

@@ -1,0 +1,529 @@
+//! The agent supervisor's process: drives the pure engine of [`crate::supervision`], spawns and
+//! kills, and answers what is asked about agents. It decides nothing itself.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::agent;
+use super::clock;
+use super::connection;
+use super::logger;
+use super::mail::{
+    self, AgentMail, AgentStart, Answer, Ask, EventsMail, SupervisorMail, Waiter, Word,
+};
+use super::names::{self, Part};
+use super::sys::{self, Permissions, Pid, Received};
+use super::timer::Timer;
+use crate::agent::{AgentConfig, AgentId};
+use crate::message::{
+    AgentCommand, AgentEvent, AgentStatus, ErrorCode, NodeCounters, NodeSummary, Spawned, Stopped,
+    WireError,
+};
+use crate::supervision::{
+    Figures, Input, LastWord, Now, Output, StartError, SupervisionEvent, Supervisor,
+    SupervisorConfig,
+};
+use crate::time::Instant;
+
+/// What the supervisor is told first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct SupervisorStart {
+    pub(super) node_id: String,
+    pub(super) max_agents: u32,
+    /// The registered types: name, and the function that makes one.
+    pub(super) types: Vec<(String, u32)>,
+    pub(super) log_level: u8,
+}
+
+/// The process's entry.
+pub(super) fn process() {
+    let start: SupervisorStart = mail::first();
+    logger::install(start.log_level, None);
+    sys::trap_link_deaths();
+    let mut host = SupervisorHost::new(start);
+    let mut buffer = Vec::new();
+    loop {
+        host.work();
+        match sys::receive(&[], None) {
+            Received::Message => {
+                sys::read_message(&mut buffer);
+                host.mail(&buffer);
+            }
+            Received::LinkDied(tag) => host.link_died(tag),
+            Received::ProcessDied(_) | Received::TimedOut => {}
+        }
+    }
+}
+
+/// A process of an agent, as the supervisor knows it.
+struct Child {
+    pid: Pid,
+    incarnation: u64,
+    link: i64,
+}
+
+struct SupervisorHost {
+    start: SupervisorStart,
+    types: HashMap<String, u32>,
+    engine: Supervisor,
+    children: HashMap<AgentId, Child>,
+    /// Whose death a link's tag tells of.
+    links: HashMap<i64, (AgentId, u64)>,
+    /// Who waits for the outcome of a first spawn.
+    spawning: HashMap<AgentId, Waiter>,
+    /// Who waits until there is no agent left.
+    stopping: Option<Stopping>,
+    draining: bool,
+    events: Part,
+    connection: Part,
+    timer: Timer,
+    started_at: Instant,
+}
+
+struct Stopping {
+    waiter: Waiter,
+    /// When it is answered in any case.
+    deadline: Instant,
+    stopped: u64,
+    killed: HashSet<AgentId>,
+}
+
+impl SupervisorHost {
+    fn new(start: SupervisorStart) -> Self {
+        let config = SupervisorConfig {
+            id: "agents".to_owned(),
+            max_agents: start.max_agents as usize,
+            ..SupervisorConfig::default()
+        };
+        let now = clock::now();
+        let mut host = Self {
+            types: start.types.iter().cloned().collect(),
+            engine: Supervisor::new(config, u64::from_le_bytes(clock::random()))
+                .unwrap_or_else(|error| panic!("{error}")),
+            children: HashMap::new(),
+            links: HashMap::new(),
+            spawning: HashMap::new(),
+            stopping: None,
+            draining: false,
+            events: Part::new(names::EVENTS),
+            connection: Part::new(names::CONNECTION),
+            timer: Timer::default(),
+            started_at: now,
+            start,
+        };
+        // After a death of this process its agents are gone with it, and so is their input.
+        host.tell_connection(&connection::Mail::ForgetAgents);
+        host
+    }
+
+    /// Does what the engine decided.
+    fn work(&mut self) {
+        loop {
+            match self.engine.poll_output() {
+                Output::Spawn { id, incarnation, config } => self.spawn(&id, incarnation, &config),
+                Output::Stop { id, incarnation } => self.tell(&id, incarnation, &AgentMail::Stop),
+                Output::Kill { id, incarnation } => self.kill(&id, incarnation),
+                Output::Ping { id, incarnation, seq } => {
+                    self.tell(&id, incarnation, &AgentMail::Ping { seq });
+                }
+                Output::Event(event) => self.publish_supervision(&event),
+                Output::AgentEvent(event) => {
+                    self.publish_agent(&event);
+                    self.hide_if_failed(&event);
+                }
+                Output::StartRefused { id, reason, .. } => self.start_refused(&id, &reason),
+                Output::Removed { id, .. } => self.removed(&id),
+                Output::Wait(deadline) => {
+                    let stop = self.stopping.as_ref().map(|stopping| stopping.deadline);
+                    let next = [deadline, stop].into_iter().flatten().min();
+                    self.timer.arm(next, || SupervisorMail::Tick);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn mail(&mut self, bytes: &[u8]) {
+        if bytes.first() == Some(&mail::REPLY) {
+            return;
+        }
+        let mail = match postcard::from_bytes(bytes) {
+            Ok(mail) => mail,
+            Err(error) => return log::error!("supervisor: a mail cannot be read: {error}"),
+        };
+        let now = clock::both();
+        let id = |id: &str| AgentId(id.to_owned());
+        match mail {
+            SupervisorMail::Reply => {}
+            SupervisorMail::Started { id: agent, incarnation } => {
+                self.engine.handle(now, Input::Started { id: id(agent), incarnation });
+            }
+            SupervisorMail::LastWord { id: agent, incarnation, word } => {
+                let word = last_word(word);
+                if word == LastWord::Farewell {
+                    // A normal return is silent on links: this is all that comes.
+                    self.forget(&id(agent), incarnation);
+                }
+                self.engine.handle(now, Input::LastWord { id: id(agent), incarnation, word });
+            }
+            SupervisorMail::Pong { id: agent, incarnation, seq, figures } => {
+                let figures = Figures {
+                    handled: figures.handled,
+                    errors: figures.errors,
+                    memory_bytes: Some(figures.memory_bytes),
+                };
+                self.engine.handle(now, Input::Pong { id: id(agent), incarnation, seq, figures });
+            }
+            SupervisorMail::HandlerFailed { id: agent, incarnation, failure_type, message } => {
+                let message = message.to_owned();
+                let failed =
+                    Input::HandlerFailed { id: id(agent), incarnation, failure_type, message };
+                self.engine.handle(now, failed);
+            }
+            SupervisorMail::Ask { waiter, ask } => self.ask(now, waiter, ask),
+            SupervisorMail::ConnectionStarted => self.subscribe_all(),
+            SupervisorMail::Tick => {
+                self.timer.fired(now.at);
+                self.engine.handle(now, Input::Tick);
+                self.end_of_grace(now.at);
+            }
+        }
+    }
+
+    fn link_died(&mut self, tag: i64) {
+        if tag == sys::PARENT {
+            sys::follow_parent();
+        }
+        // Not known any more: one that had said farewell, and was killed or failed on its way out.
+        let Some((id, incarnation)) = self.links.remove(&tag) else { return };
+        self.forget(&id, incarnation);
+        self.engine.handle(clock::both(), Input::Died { id, incarnation });
+    }
+
+    /// A process is gone.
+    fn forget(&mut self, id: &AgentId, incarnation: u64) {
+        if self.child(id, incarnation).is_some() {
+            if let Some(child) = self.children.remove(id) {
+                self.links.remove(&child.link);
+            }
+        }
+    }
+
+    fn ask(&mut self, now: Now, waiter: Waiter, ask: Ask<'_>) {
+        let answered = match ask {
+            Ask::Spawn { config } => match self.start(now, config) {
+                // Answered when the process is there.
+                Ok(id) => {
+                    self.spawning.insert(id, waiter);
+                    return;
+                }
+                Err(error) => Err(error),
+            },
+            Ask::Stop { id } => self.stop(now, id),
+            Ask::Status { id: None } => Ok(to_json(&self.summary(now.at))),
+            Ask::Status { id: Some(id) } => {
+                let id = AgentId(id.to_owned());
+                let summary = self.engine.summary(now.at, &id);
+                summary.map(|s| to_json(&s)).ok_or_else(|| WireError::unknown_agent(&id))
+            }
+            Ask::List { after, limit } => {
+                let after = after.map(|id| AgentId(id.to_owned()));
+                let limit = (limit as usize).clamp(1, AgentCommand::MAX_PAGE);
+                Ok(to_json(&self.engine.page(now.at, after.as_ref(), limit)))
+            }
+            Ask::Drain => {
+                self.draining = true;
+                Ok(to_json(&json!({ "node_id": self.start.node_id })))
+            }
+            Ask::StopAll { grace_ms } => return self.stop_all(now, waiter, grace_ms),
+        };
+        match answered {
+            Ok(bytes) => mail::answer(waiter, &Answer::Ok(&bytes)),
+            Err(error) => refuse(waiter, &error),
+        }
+    }
+
+    fn start(&mut self, now: Now, config: &str) -> Result<AgentId, WireError> {
+        let mut config: AgentConfig = serde_json::from_str(config)
+            .map_err(|error| WireError::bad_shape(error.to_string()))?;
+        if self.draining {
+            let text = "the node is stopping and takes no new agents";
+            return Err(WireError::new(ErrorCode::Capacity, text));
+        }
+        if config.id.as_str().is_empty() {
+            config.id = AgentId::from_random(clock::random());
+        }
+        if !self.types.contains_key(&config.agent_type) {
+            let error = self.unknown_type(&config.agent_type);
+            return Err(error);
+        }
+        let id = config.id.clone();
+        self.engine.start(now, config).map_err(start_error)?;
+        Ok(id)
+    }
+
+    fn unknown_type(&self, name: &str) -> WireError {
+        let mut known: Vec<&str> = self.types.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        let text = format!("there is no agent type {name:?}; registered are {}", known.join(", "));
+        WireError::new(ErrorCode::UnknownType, text)
+    }
+
+    fn stop(&mut self, now: Now, id: &str) -> Result<Vec<u8>, WireError> {
+        let id = AgentId(id.to_owned());
+        self.engine.stop(now, &id).map_err(|_| WireError::unknown_agent(&id))?;
+        Ok(to_json(&Stopped { agent_id: id }))
+    }
+
+    fn summary(&self, now: Instant) -> NodeSummary {
+        NodeSummary {
+            node_id: self.start.node_id.clone(),
+            host: "lunatic".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            agents: self.engine.len() as u64,
+            by_status: self.engine.by_status(),
+            counters: NodeCounters {
+                uptime_ms: (now - self.started_at).as_millis() as u64,
+                restarts: self.engine.restarts(),
+                ..NodeCounters::default()
+            },
+        }
+    }
+
+    fn spawn(&mut self, id: &AgentId, incarnation: u64, config: &AgentConfig) {
+        match self.spawn_process(id, incarnation, config) {
+            Ok(child) => {
+                self.links.insert(child.link, (id.clone(), incarnation));
+                self.children.insert(id.clone(), child);
+                if let Some(waiter) = self.spawning.remove(id) {
+                    if config.nats_enabled {
+                        self.subscribe(id);
+                    }
+                    let spawned = Spawned {
+                        agent_id: id.clone(),
+                        node_id: self.start.node_id.clone(),
+                        incarnation,
+                    };
+                    mail::answer(waiter, &Answer::Ok(&to_json(&spawned)));
+                }
+            }
+            Err(reason) => {
+                let refused = Input::SpawnRefused { id: id.clone(), incarnation, reason };
+                self.engine.handle(clock::both(), refused);
+            }
+        }
+    }
+
+    fn spawn_process(
+        &self,
+        id: &AgentId,
+        incarnation: u64,
+        config: &AgentConfig,
+    ) -> Result<Child, String> {
+        const MIB: u64 = 1 << 20;
+        let factory = *self.types.get(&config.agent_type).ok_or("its type is not registered")?;
+        let permissions = Permissions::none().ok_or("this process may not make configs")?;
+        let mut permissions = permissions.max_memory(u64::from(config.max_memory_mb) * MIB);
+        if let Some(fuel) = config.max_fuel {
+            permissions = permissions.max_fuel(fuel);
+        }
+        let link = mail::new_tag();
+        let pid = sys::spawn(&permissions, Some(link), agent::process)?;
+        let start = AgentStart {
+            config: serde_json::to_string(config).map_err(|error| error.to_string())?,
+            incarnation,
+            supervisor: sys::this().0,
+            factory,
+            log_level: self.start.log_level,
+        };
+        // Before it starts: what `on_start` sends may be answered by its name.
+        sys::register_for(&names::agent(id.as_str()), pid, sys::this());
+        mail::start(pid, &start);
+        log::debug!("supervisor: agent={id} incarnation={incarnation} process={}", pid.0);
+        Ok(Child { pid, incarnation, link })
+    }
+
+    fn start_refused(&mut self, id: &AgentId, reason: &str) {
+        if let Some(waiter) = self.spawning.remove(id) {
+            let text = format!("the runtime refused the process of agent {id}: {reason}");
+            refuse(waiter, &WireError::new(ErrorCode::Capacity, text));
+        }
+    }
+
+    /// An agent that has failed is listed, but nobody can reach it: with its name still there it
+    /// would look as if it were being restarted, for ever.
+    fn hide_if_failed(&mut self, event: &AgentEvent) {
+        if let AgentEvent::StateChanged { agent_id, new_state: AgentStatus::Failed, .. } = event {
+            self.hide(agent_id);
+        }
+    }
+
+    fn hide(&mut self, id: &AgentId) {
+        sys::unregister(&names::agent(id.as_str()));
+        self.tell_connection(&connection::Mail::UnsubscribeAgent { id: id.as_str() });
+    }
+
+    fn removed(&mut self, id: &AgentId) {
+        self.hide(id);
+        if let Some(stopping) = self.stopping.as_mut() {
+            stopping.stopped += u64::from(!stopping.killed.contains(id));
+        }
+        self.all_stopped();
+    }
+
+    fn tell(&self, id: &AgentId, incarnation: u64, mail: &AgentMail<'_>) {
+        if let Some(child) = self.child(id, incarnation) {
+            mail::send(child.pid, mail);
+        }
+    }
+
+    fn kill(&mut self, id: &AgentId, incarnation: u64) {
+        if let Some(stopping) = self.stopping.as_mut() {
+            log::warn!("supervisor: agent={id} did not stop within the grace and is killed");
+            stopping.killed.insert(id.clone());
+        }
+        match self.child(id, incarnation) {
+            Some(child) if sys::exists(child.pid) => sys::kill(child.pid),
+            // It is gone already: its death was told before the engine wanted it dead, or is on
+            // its way and will change nothing more.
+            _ => {
+                self.forget(id, incarnation);
+                let died = Input::Died { id: id.clone(), incarnation };
+                self.engine.handle(clock::both(), died);
+            }
+        }
+    }
+
+    fn child(&self, id: &AgentId, incarnation: u64) -> Option<&Child> {
+        self.children.get(id).filter(|child| child.incarnation == incarnation)
+    }
+
+    fn stop_all(&mut self, now: Now, waiter: Waiter, grace_ms: u64) {
+        /// Between the kill and the death lies a yield of the process, and no more.
+        const TO_DIE: Duration = Duration::from_secs(1);
+        if self.stopping.is_some() {
+            let error = WireError::new(ErrorCode::Capacity, "the node is stopping already");
+            return refuse(waiter, &error);
+        }
+        self.draining = true;
+        let grace = Duration::from_millis(grace_ms);
+        let deadline = now.at + grace + TO_DIE;
+        self.stopping = Some(Stopping { waiter, deadline, stopped: 0, killed: HashSet::new() });
+        for id in self.ids() {
+            // Unknown would mean gone already, which is what is wanted.
+            let _ = self.engine.stop_within(now, &id, grace);
+        }
+        // Those without a process are removed at once, and count.
+        self.work();
+        // A node without agents is stopped at once.
+        self.all_stopped();
+    }
+
+    fn end_of_grace(&mut self, now: Instant) {
+        let Some(stopping) = self.stopping.as_mut().filter(|stopping| stopping.deadline <= now)
+        else {
+            return;
+        };
+        for (id, child) in &self.children {
+            stopping.killed.insert(id.clone());
+            sys::kill(child.pid);
+        }
+        self.answer_stopping();
+    }
+
+    fn all_stopped(&mut self) {
+        if self.stopping.is_some() && self.engine.is_empty() {
+            self.answer_stopping();
+        }
+    }
+
+    fn answer_stopping(&mut self) {
+        if let Some(Stopping { waiter, stopped, killed, .. }) = self.stopping.take() {
+            let done = to_json(&json!({ "stopped": stopped, "killed": killed.len() }));
+            mail::answer(waiter, &Answer::Ok(&done));
+        }
+    }
+
+    fn subscribe(&mut self, id: &AgentId) {
+        self.tell_connection(&connection::Mail::SubscribeAgent { id: id.as_str() });
+    }
+
+    fn subscribe_all(&mut self) {
+        for id in self.ids() {
+            if self.engine.agent_config(&id).is_some_and(|config| config.nats_enabled) {
+                self.subscribe(&id);
+            }
+        }
+    }
+
+    fn ids(&self) -> Vec<AgentId> {
+        let (mut ids, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.engine.page(clock::now(), after.as_ref(), AgentCommand::MAX_PAGE);
+            ids.extend(page.agents.into_iter().map(|agent| agent.agent_id));
+            after = page.next;
+            if after.is_none() {
+                return ids;
+            }
+        }
+    }
+
+    fn tell_connection(&mut self, mail: &connection::Mail<'_>) {
+        if let Some(connection) = self.connection.pid() {
+            mail::send(connection, mail);
+        }
+    }
+
+    fn publish_supervision(&mut self, event: &SupervisionEvent) {
+        let subject = event.subject();
+        let severity = event.severity().map(|severity| format!("{severity:?}"));
+        let (severity, payload) = (severity.as_deref(), &to_json(event));
+        log::debug!("supervisor: {subject} {}", String::from_utf8_lossy(payload));
+        self.publish(&EventsMail::Publish { subject: &subject, source: None, severity, payload });
+    }
+
+    fn publish_agent(&mut self, event: &AgentEvent) {
+        let (subject, payload) = (&event.subject(), &to_json(event));
+        let source = Some(event.agent_id().as_str());
+        self.publish(&EventsMail::Publish { subject, source, severity: None, payload });
+    }
+
+    fn publish(&mut self, mail: &EventsMail<'_>) {
+        if let Some(events) = self.events.pid() {
+            mail::send(events, mail);
+        }
+    }
+}
+
+fn refuse(waiter: Waiter, error: &WireError) {
+    let (code, message) = (error.code.as_str(), error.message.as_str());
+    mail::answer(waiter, &Answer::Err { code, message });
+}
+
+fn last_word(word: Word<'_>) -> LastWord {
+    match word {
+        Word::Panic { message, place } => {
+            LastWord::Panic { message: message.to_owned(), place: place.map(str::to_owned) }
+        }
+        Word::AllocationRefused { bytes } => LastWord::AllocationRefused { bytes },
+        Word::Exit => LastWord::Exit,
+        Word::Farewell => LastWord::Farewell,
+    }
+}
+
+fn start_error(error: StartError) -> WireError {
+    let code = match &error {
+        StartError::Exists { .. } => ErrorCode::Exists,
+        StartError::Capacity { .. } => ErrorCode::Capacity,
+        StartError::Invalid(invalid) => return invalid.clone().into(),
+    };
+    WireError::new(code, error.to_string())
+}
+
+/// Our own types can always be written as JSON.
+fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
