@@ -1,0 +1,12 @@
+//! Tests inside the runtime: each has a process and a node of its own. Run them with
+//! `cargo test --target wasm32-wasip1 --no-default-features --features wasm-only --test lunatic`.
+#![cfg(target_os = "wasi")]
+// Waiting in here is real, and has a deadline.
+#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod messages;
+mod sandbox;
+mod state;
+mod supervisor;
+mod support;
+mod tree;
