@@ -1,0 +1,75 @@
+//! What the end-to-end tests stand on: a real nats-server, real `lunatic run`, and a client that
+//! shares no code with the library.
+//!
+//! Nothing here sleeps for a fixed time: conditions are polled until a deadline, and whoever misses
+//! one fails with the output of the programs attached.
+
+mod check;
+mod client;
+mod node;
+mod output;
+mod relay;
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub use check::{assert_timestamp, assert_uuid_v4, envelope, supervision, without_counters};
+pub use client::{Client, Failed, Seen, Watch};
+pub use node::{Node, NodeBuilder, Program};
+pub use output::Output;
+pub use relay::Relay;
+pub use server::NatsServer;
+
+/// How long anything may take that ought to happen at once, on a machine that is busy.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Polls until `condition` gives something; fails with `what` if it has not by the deadline.
+#[track_caller]
+pub fn until<T>(
+    what: impl Into<String>,
+    within: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> impl Future<Output = T> {
+    let what = what.into();
+    let caller = std::panic::Location::caller();
+    async move {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(found) = condition() {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "{caller}: within {within:?}: {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// The wasm program with NATS.
+///
+/// # Panics
+/// If nobody has said where it is.
+pub fn wasm() -> PathBuf {
+    from_env("E2E_WASM")
+}
+
+/// The wasm program without NATS.
+///
+/// # Panics
+/// If nobody has said where it is.
+pub fn wasm_local() -> PathBuf {
+    from_env("E2E_WASM_LOCAL")
+}
+
+fn from_env(name: &str) -> PathBuf {
+    let path = std::env::var_os(name).map(PathBuf::from);
+    let path = path.unwrap_or_else(|| panic!("{name} is not set: run scripts/test"));
+    // Tests run in their package's directory; a relative path is one from the workspace's.
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    assert!(path.is_file(), "{name} is {}, which is no file: run scripts/test", path.display());
+    path
+}
+
+fn program(variable: &str, name: &str) -> PathBuf {
+    std::env::var_os(variable).map_or_else(|| PathBuf::from(name), PathBuf::from)
+}

@@ -1,0 +1,244 @@
+//! `lunatic run`, of the wasm program that the tests are given.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{Client, NatsServer, Output, SOON, program, until, wasm};
+
+/// A run of the program, killed when this is dropped. Its output is shown when the test fails.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    child: Child,
+    output: Output,
+    /// Its current directory, if it is one of its own.
+    _dir: Option<TempDir>,
+}
+
+impl Program {
+    /// What it has printed.
+    pub fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// The process, for those who look at it from outside.
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        // Gone already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_none())
+    }
+
+    /// Waits until it has ended, and gives the last line on standard output.
+    pub async fn result(&mut self, within: Duration) -> String {
+        let child = &mut self.child;
+        until("the program ends", within, || child.try_wait().ok().flatten()).await;
+        let output = self.output.clone();
+        until("the program says how it went", SOON, || {
+            output
+                .stdout()
+                .pop()
+                .filter(|line| line.starts_with("result:") || line.contains("\"result\""))
+        })
+        .await
+    }
+
+    /// Waits until a line contains `text`, and gives it.
+    pub async fn says(&self, text: &str, within: Duration) -> String {
+        let output = self.output.clone();
+        until(format!("a line with {text:?}"), within, || output.lines_with(text).pop()).await
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- {} (| stdout, ! stderr) ---\n{}", self.name, self.output.tail());
+        }
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    id: String,
+    program: Program,
+}
+
+impl Node {
+    /// A node that is not yet started.
+    pub fn builder(id: &str) -> NodeBuilder {
+        NodeBuilder::new(id)
+    }
+
+    /// A run of the program with other words, not yet started.
+    pub fn program(words: &[&str]) -> NodeBuilder {
+        NodeBuilder { words: words.iter().map(OsString::from).collect(), ..NodeBuilder::new("") }
+    }
+
+    /// A node on this server that answers there.
+    pub async fn on(server: &NatsServer, client: &Client, id: &str) -> Self {
+        Self::builder(id).nats(server).start(client).await
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Waits until it answers on NATS.
+    pub async fn answers(&self, client: &Client, within: Duration) -> Value {
+        let (control, ping) = (format!("system.control.{}", self.id), json!("Ping"));
+        let deadline = std::time::Instant::now() + within;
+        loop {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            let wait = left.clamp(Duration::from_millis(100), Duration::from_secs(1));
+            match client.try_request(&control, ping.to_string(), wait).await {
+                Ok(answer) => return answer,
+                Err(error) => assert!(
+                    !left.is_zero(),
+                    "{} does not answer within {within:?}: {error:?}",
+                    self.id
+                ),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Tells it to shut down and waits for its last line.
+    pub async fn shut_down(mut self, client: &Client) -> String {
+        let control = format!("system.control.{}", self.id);
+        client.ok(&control, json!({"Shutdown": {"grace_ms": 2000}})).await;
+        self.program.result(SOON).await
+    }
+}
+
+impl std::ops::Deref for Node {
+    type Target = Program;
+
+    fn deref(&self) -> &Program {
+        &self.program
+    }
+}
+
+impl std::ops::DerefMut for Node {
+    fn deref_mut(&mut self) -> &mut Program {
+        &mut self.program
+    }
+}
+
+/// How a node, or another run of the program, is set up.
+#[derive(Debug)]
+pub struct NodeBuilder {
+    id: String,
+    wasm: Option<PathBuf>,
+    words: Vec<OsString>,
+    env: Vec<(String, String)>,
+    dir: Option<PathBuf>,
+}
+
+impl NodeBuilder {
+    fn new(id: &str) -> Self {
+        let words = ["node", "--node-id", id].iter().map(OsString::from).collect();
+        Self { id: id.to_owned(), wasm: None, words, env: Vec::new(), dir: None }
+    }
+
+    /// Another program than the one with NATS.
+    #[must_use]
+    pub fn wasm(mut self, wasm: PathBuf) -> Self {
+        self.wasm = Some(wasm);
+        self
+    }
+
+    /// The server that it connects to.
+    #[must_use]
+    pub fn nats(self, server: &NatsServer) -> Self {
+        self.words(&["--nats", &server.websocket_url()])
+    }
+
+    /// More words on its command line.
+    #[must_use]
+    pub fn words(mut self, words: &[&str]) -> Self {
+        self.words.extend(words.iter().map(OsString::from));
+        self
+    }
+
+    /// A variable in its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Its current directory, which holds its data. By default one of its own.
+    #[must_use]
+    pub fn dir(mut self, dir: &Path) -> Self {
+        self.dir = Some(dir.to_owned());
+        self
+    }
+
+    /// Runs it, and waits for nothing.
+    pub fn run(self) -> Program {
+        let own = self.dir.is_none().then(|| tempfile::tempdir().expect("a temporary directory"));
+        let dir = self.dir.as_deref().or(own.as_ref().map(TempDir::path)).expect("one of the two");
+        let mut command = Command::new(program("LUNATIC", "lunatic"));
+        // Only what a program needs to run: the tests must not depend on who runs them.
+        command.env_clear();
+        for kept in ["PATH", "HOME", "TMPDIR"] {
+            if let Some(value) = std::env::var_os(kept) {
+                command.env(kept, value);
+            }
+        }
+        command
+            .env("RUST_LIB_BACKTRACE", "0")
+            .env("TOKIO_WORKER_THREADS", "4")
+            .envs(self.env)
+            .current_dir(dir)
+            .arg("run")
+            .arg(self.wasm.unwrap_or_else(wasm))
+            .arg("--")
+            .args(&self.words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("lunatic can be started (or set LUNATIC)");
+        let output = Output::of(&mut child);
+        let words: Vec<_> = self.words.iter().map(|word| word.to_string_lossy()).collect();
+        Program { name: words.join(" "), child, output, _dir: own }
+    }
+
+    /// Starts the node and waits until it says that it is ready.
+    pub async fn start_alone(self) -> Node {
+        let id = self.id.clone();
+        let mut node = Node { id, program: self.run() };
+        let deadline = std::time::Instant::now() + SOON;
+        while node.output.lines_with("ready").is_empty() {
+            let up = node.is_running() && std::time::Instant::now() < deadline;
+            assert!(up, "the node {} is not ready within {SOON:?}, or ended", node.id);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        node
+    }
+
+    /// Starts the node and waits until it answers on NATS.
+    pub async fn start(self, client: &Client) -> Node {
+        let node = self.start_alone().await;
+        node.answers(client, SOON).await;
+        node
+    }
+}
