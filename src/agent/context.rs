@@ -135,7 +135,8 @@ impl Context {
     }
 
     /// Sends `payload` to the agent `to`, on this node or another one. At most once: an agent that
-    /// dies takes what waits in its mailbox with it.
+    /// dies takes what waits in its mailbox with it. It leaves when the handler returns, waits,
+    /// sends to somebody else, or has sent 32 KB.
     pub async fn send(&mut self, to: &AgentId, payload: impl Into<Value>) -> Result<()> {
         to.validate()?;
         Ok(self.ports.send(to, &payload.into())?)

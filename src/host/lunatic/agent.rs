@@ -99,6 +99,10 @@ impl Running {
                     self.local(&buffer);
                     continue;
                 }
+                Some(&sys::BATCH_KIND) => {
+                    sys::parts(&buffer[1..]).for_each(|mail| self.local(mail));
+                    continue;
+                }
                 // An answer that came after its request had timed out.
                 Some(&mail::REPLY | &mail::REPLY_PAYLOAD) => continue,
                 // For a subscription of this agent, which it will look at in its own time.

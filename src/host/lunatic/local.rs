@@ -67,10 +67,14 @@ impl LocalSender {
         }
     }
 
-    /// Sends a payload one way.
+    /// Sends a payload one way: together with what else goes there before this process waits.
     pub(crate) fn send(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError> {
         let pid = self.find(to)?;
-        self.post(pid, payload, None)
+        let (from, timestamp) = (self.from.as_str(), self.clock.unix_seconds());
+        sys::post(pid, |buffer| {
+            LocalMessage::encode_head(from, timestamp, None, buffer);
+            Context::encode_payload(payload, buffer)
+        })
     }
 
     /// Sends a payload and has the answer go to this process under a tag.
@@ -81,7 +85,12 @@ impl LocalSender {
         tag: i64,
     ) -> Result<(), SendError> {
         let pid = self.find(to)?;
-        self.post(pid, payload, Some(Waiter { pid: sys::this().0, tag }))
+        let waiter = Some(Waiter { pid: sys::this().0, tag });
+        let (from, timestamp) = (self.from.as_str(), self.clock.unix_seconds());
+        sys::try_send_with(pid, 0, |buffer| {
+            LocalMessage::encode_head(from, timestamp, waiter, buffer);
+            Context::encode_payload(payload, buffer)
+        })
     }
 
     /// Sends a payload and waits for the answer.
@@ -104,14 +113,6 @@ impl LocalSender {
             |answer| read_answer(to, timeout, answer),
         );
         answered?
-    }
-
-    fn post(&mut self, pid: Pid, payload: &Value, waiter: Option<Waiter>) -> Result<(), SendError> {
-        let (from, timestamp) = (self.from.as_str(), self.clock.unix_seconds());
-        sys::try_send_with(pid, 0, |buffer| {
-            LocalMessage::encode_head(from, timestamp, waiter, buffer);
-            Context::encode_payload(payload, buffer)
-        })
     }
 
     /// A fresh id for a message.

@@ -241,7 +241,9 @@ impl NodeHandle {
     /// Sends a payload to an agent of this node.
     pub fn send(&mut self, to: &AgentId, payload: &Value) -> Result<()> {
         self.local.turn();
-        Ok(self.local.send(to, payload)?)
+        self.local.send(to, payload)?;
+        sys::send_posted();
+        Ok(())
     }
 
     /// Sends a payload to an agent of this node and waits for its answer.
