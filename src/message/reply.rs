@@ -87,11 +87,7 @@ impl WireError {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if message.len() > Self::MAX_MESSAGE {
-            let mut end = Self::MAX_MESSAGE;
-            while !message.is_char_boundary(end) {
-                end -= 1;
-            }
-            message.truncate(end);
+            message.truncate(message.floor_char_boundary(Self::MAX_MESSAGE));
             message.push('…');
         }
         Self { code, message }

@@ -188,7 +188,7 @@ impl Running {
     fn failed(&mut self, error: &Error, unanswered: Option<ReplyTo>) {
         let mut message = error.to_string();
         self.figures.errors += 1;
-        truncate(&mut message, MAX_REPORT);
+        message.truncate(message.floor_char_boundary(MAX_REPORT));
         if self.reports == 0 {
             // Counted, and told by the next answer to a ping.
             return self.refuse(unanswered, &WireError::new(ErrorCode::HandlerFailed, message));
@@ -247,16 +247,6 @@ impl Running {
 const MAX_REPORTS: u32 = 32;
 /// The text of such a report is cut to this many bytes.
 const MAX_REPORT: usize = 1024;
-
-fn truncate(text: &mut String, max: usize) {
-    if text.len() > max {
-        let mut end = max;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-    }
-}
 
 /// A buffer that one large message made larger than this is given back.
 const KEPT_BUFFER: usize = 64 * 1024;

@@ -68,15 +68,8 @@ fn tell(word: Word<'_>) {
 fn on_panic(info: &PanicHookInfo<'_>) {
     let message = info.payload_as_str().unwrap_or("a panic with a payload that is no text");
     let place = info.location().map(ToString::to_string);
-    tell(Word::Panic { message: cut(message), place: place.as_deref() });
-}
-
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MAX_MESSAGE);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    let message = &message[..message.floor_char_boundary(MAX_MESSAGE)];
+    tell(Word::Panic { message, place: place.as_deref() });
 }
 
 extern "C" fn on_exit() {

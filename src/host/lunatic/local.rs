@@ -71,10 +71,7 @@ impl LocalSender {
     pub(crate) fn send(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError> {
         let pid = self.find(to)?;
         let (from, timestamp) = (self.from.as_str(), self.clock.unix_seconds());
-        sys::post(pid, |buffer| {
-            LocalMessage::encode_head(from, timestamp, None, buffer);
-            Context::encode_payload(payload, buffer)
-        })
+        sys::post(pid, |buffer| write(from, timestamp, None, payload, buffer))
     }
 
     /// Sends a payload and has the answer go to this process under a tag.
@@ -87,10 +84,7 @@ impl LocalSender {
         let pid = self.find(to)?;
         let waiter = Some(Waiter { pid: sys::this().0, tag });
         let (from, timestamp) = (self.from.as_str(), self.clock.unix_seconds());
-        sys::try_send_with(pid, 0, |buffer| {
-            LocalMessage::encode_head(from, timestamp, waiter, buffer);
-            Context::encode_payload(payload, buffer)
-        })
+        sys::try_send_with(pid, 0, |buffer| write(from, timestamp, waiter, payload, buffer))
     }
 
     /// Sends a payload and waits for the answer.
@@ -106,10 +100,7 @@ impl LocalSender {
         let answered = mail::exchange(
             pid,
             Some(timeout),
-            |waiter, buffer| {
-                LocalMessage::encode_head(from, timestamp, Some(waiter), buffer);
-                Context::encode_payload(payload, buffer)
-            },
+            |waiter, buffer| write(from, timestamp, Some(waiter), payload, buffer),
             |answer| read_answer(to, timeout, answer),
         );
         answered?
@@ -124,6 +115,18 @@ impl LocalSender {
     pub(crate) fn turn(&mut self) {
         self.clock.forget();
     }
+}
+
+/// Writes a message as a [`LocalMessage`] is read.
+fn write(
+    from: &str,
+    timestamp: u64,
+    waiter: Option<Waiter>,
+    payload: &Value,
+    buffer: &mut Vec<u8>,
+) -> Result<(), SendError> {
+    LocalMessage::encode_head(from, timestamp, waiter, buffer);
+    Context::encode_payload(payload, buffer)
 }
 
 /// Reads what a request was answered with.

@@ -343,11 +343,7 @@ fn present<'a>(
 fn cut(mut text: String) -> String {
     const MOST: usize = 1024;
     if text.len() > MOST {
-        let mut end = MOST;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
+        text.truncate(text.floor_char_boundary(MOST));
         text.shrink_to_fit();
         text.push('…');
     }
