@@ -1,8 +1,10 @@
 //! What an agent can do while it handles a message.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use serde_json::Value;
 
 use super::{AgentConfig, AgentId, AgentState};
@@ -10,33 +12,62 @@ use crate::error::{Error, RequestError, Result, SendError};
 use crate::memory::StateAction;
 use crate::message::{encode_payload, Message, WireError};
 
+/// What a call to a host comes to.
+///
+/// On Lunatic all is done when the call returns: to wait suspends the process, not the future. There
+/// a boxed future would be a tenth of what a whole request costs.
+pub enum Port<'a, T> {
+    /// It is done. Awaited, it is none.
+    Done(Option<T>),
+    /// It is under way.
+    Later(Pin<Box<dyn Future<Output = T> + Send + 'a>>),
+}
+
+impl<T> Port<'_, T> {
+    /// It is done, and this came of it.
+    pub fn done(outcome: T) -> Self {
+        Self::Done(Some(outcome))
+    }
+}
+
+impl<T: Unpin> Future for Port<'_, T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<T> {
+        match self.get_mut() {
+            // As with any other future: who polls it again after its end waits for ever.
+            Self::Done(outcome) => outcome.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Later(future) => future.as_mut().poll(cx),
+        }
+    }
+}
+
 /// What a host does for an agent. The context keeps the rules; a host only carries.
-#[async_trait]
 pub trait Ports: Send {
     /// Passes a payload to the agent `to`, wherever it lives.
     fn send(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError>;
 
     /// Passes a payload to the agent `to` and waits for its answer.
-    async fn request(
-        &mut self,
-        to: &AgentId,
-        payload: &Value,
+    fn request<'a>(
+        &'a mut self,
+        to: &'a AgentId,
+        payload: &'a Value,
         timeout: Duration,
-    ) -> Result<Value, RequestError>;
+    ) -> Port<'a, Result<Value, RequestError>>;
 
     /// Answers whoever sent the message that is being handled.
     fn reply(&mut self, to: &ReplyTo, payload: &Value) -> Result<(), SendError>;
 
     /// Publishes on a NATS subject.
-    async fn publish(&mut self, subject: &str, payload: &[u8]) -> Result<()>;
+    fn publish<'a>(&'a mut self, subject: &'a str, payload: &'a [u8]) -> Port<'a, Result<()>>;
 
     /// Asks on a NATS subject and waits for the first answer.
-    async fn nats_request(
-        &mut self,
-        subject: &str,
-        payload: &[u8],
+    fn nats_request<'a>(
+        &'a mut self,
+        subject: &'a str,
+        payload: &'a [u8],
         timeout: Duration,
-    ) -> Result<Vec<u8>>;
+    ) -> Port<'a, Result<Vec<u8>>>;
 
     /// Tells whoever sent the message that is being handled that there is no answer, and why.
     fn refuse(&mut self, to: &ReplyTo, error: &WireError);
@@ -78,8 +109,26 @@ pub struct Context {
 
 /// The message that is being handled, if somebody waits for its answer.
 struct Handling {
-    message_id: String,
+    message: Fingerprint,
     to: ReplyTo,
+}
+
+/// By what a message is known again: 64 bits made of its id. They are there to catch a mistake, and
+/// cost a fifth of keeping the id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fingerprint(u64);
+
+impl Fingerprint {
+    fn of(id: &str) -> Self {
+        // As FxHash does it, eight bytes at a time; the length tells short ends apart.
+        const FACTOR: u64 = 0xf135_7aea_2e62_a9c5;
+        let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(FACTOR).rotate_left(26);
+        let (words, rest) = id.as_bytes().as_chunks::<8>();
+        let hash = mix(0, id.len() as u64);
+        let hash = words.iter().fold(hash, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+        let rest = rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        Self(mix(hash, rest))
+    }
 }
 
 impl Context {
@@ -160,7 +209,8 @@ impl Context {
     /// counts, and a message that was sent without asking for one takes none: both are errors.
     pub async fn reply(&mut self, message: &Message, payload: impl Into<Value>) -> Result<()> {
         let expected = || Error::from(SendError::NoReplyExpected(message.id.clone()));
-        let handling = self.handling.take_if(|handling| handling.message_id == message.id);
+        let of = Fingerprint::of(&message.id);
+        let handling = self.handling.take_if(|handling| handling.message == of);
         Ok(self.ports.reply(&handling.ok_or_else(expected)?.to, &payload.into())?)
     }
 
@@ -211,7 +261,7 @@ impl Context {
 
     /// For a host: before it hands a message to the agent.
     pub fn begin(&mut self, message_id: &str, reply_to: Option<ReplyTo>) {
-        self.handling = reply_to.map(|to| Handling { message_id: message_id.to_owned(), to });
+        self.handling = reply_to.map(|to| Handling { message: Fingerprint::of(message_id), to });
     }
 
     /// For a host: after the handler returned. What is left is where an error goes.
@@ -239,21 +289,20 @@ mod tests {
         }
     }
 
-    #[async_trait]
     impl Ports for Recorder {
         fn send(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError> {
             self.note(format!("send {to} {payload}"));
             Ok(())
         }
 
-        async fn request(
-            &mut self,
-            to: &AgentId,
-            payload: &Value,
+        fn request<'a>(
+            &'a mut self,
+            to: &'a AgentId,
+            payload: &'a Value,
             timeout: Duration,
-        ) -> Result<Value, RequestError> {
+        ) -> Port<'a, Result<Value, RequestError>> {
             self.note(format!("request {to} {payload}"));
-            Err(RequestError::Timeout { agent: to.clone(), timeout })
+            Port::done(Err(RequestError::Timeout { agent: to.clone(), timeout }))
         }
 
         fn reply(&mut self, to: &ReplyTo, payload: &Value) -> Result<(), SendError> {
@@ -261,13 +310,18 @@ mod tests {
             Ok(())
         }
 
-        async fn publish(&mut self, subject: &str, _: &[u8]) -> Result<()> {
+        fn publish<'a>(&'a mut self, subject: &'a str, _: &'a [u8]) -> Port<'a, Result<()>> {
             self.note(format!("publish {subject}"));
-            Ok(())
+            Port::Later(Box::pin(std::future::ready(Ok(()))))
         }
 
-        async fn nats_request(&mut self, _: &str, _: &[u8], _: Duration) -> Result<Vec<u8>> {
-            Ok(Vec::new())
+        fn nats_request<'a>(
+            &'a mut self,
+            _: &'a str,
+            _: &'a [u8],
+            _: Duration,
+        ) -> Port<'a, Result<Vec<u8>>> {
+            Port::done(Ok(Vec::new()))
         }
 
         fn refuse(&mut self, to: &ReplyTo, error: &WireError) {
@@ -309,6 +363,26 @@ mod tests {
             ["reply Process { id: 7, tag: 9 } {\"a\":1}"]
         );
         assert_eq!(ctx.end(), None);
+    }
+
+    #[test]
+    fn ids_are_told_apart_by_their_fingerprints() {
+        let mut ids: Vec<String> = (0..10_000).map(|n| format!("Zk3jqP0aW7tR{n:010}")).collect();
+        ids.extend((0..100).map(|len| "x".repeat(len)));
+        ids.extend(["a", "a\0", "\0a", "b", "ab", "ba"].map(str::to_owned));
+        let mut seen: Vec<u64> = ids.iter().map(|id| Fingerprint::of(id).0).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), ids.len());
+    }
+
+    #[test]
+    fn what_is_done_and_what_is_under_way_are_both_awaited() {
+        let (mut ctx, notes) = context(config());
+        run_ready(ctx.publish("a.b", b"")).expect("ready").expect("published");
+        let asked = run_ready(ctx.request(&AgentId("you".into()), 1, Duration::from_millis(7)));
+        assert!(asked.expect("ready").is_err());
+        assert_eq!(*notes.lock().expect("one thread"), ["publish a.b", "request you 1"]);
     }
 
     #[test]

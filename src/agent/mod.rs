@@ -20,7 +20,7 @@ pub use id::{AgentId, InvalidAgentId};
 pub use state::AgentState;
 
 // What a host needs to run agents.
-pub use context::{Ports, ReplyTo};
+pub use context::{Port, Ports, ReplyTo};
 pub use ready::{run_ready, NeverReady};
 
 /// What a user writes: how an agent behaves.

@@ -5,6 +5,8 @@
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
+use crate::text::utf8;
+
 /// How deep a payload may be: as deep as JSON may be that `serde_json` reads.
 const MAX_DEPTH: usize = 127;
 
@@ -135,7 +137,7 @@ impl<'a> Reader<'a> {
         let len = self.len()?;
         let (text, rest) = self.rest.split_at_checked(len).ok_or(PayloadError::Garbled)?;
         self.rest = rest;
-        std::str::from_utf8(text).map_err(|_| PayloadError::Garbled)
+        utf8(text).ok_or(PayloadError::Garbled)
     }
 
     /// A length. Each byte or entry takes at least one byte of what is left, so that nothing is

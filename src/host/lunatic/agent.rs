@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
 use serde_json::Value;
 
 use super::client::{self, Client};
@@ -18,7 +17,7 @@ use super::store::StoreMailbox;
 use super::sys::{self, Pid, Received};
 use crate::agent::{
     run_ready, Agent, AgentConfig, AgentId, AgentState, Context, MemoryBackendType, NeverReady,
-    Ports, ReplyTo,
+    Port, Ports, ReplyTo,
 };
 use crate::error::{Error, RequestError, Result, SendError};
 use crate::memory::{ClientBackend, InMemoryBackend, MemoryBackend};
@@ -283,13 +282,23 @@ impl LunaticPorts {
         serde_json::to_vec(&message).map_err(|error| SendError::Nats(error.to_string()))
     }
 
+    fn request_remote(
+        &mut self,
+        to: &AgentId,
+        payload: &Value,
+        timeout: Duration,
+    ) -> Result<Value, RequestError> {
+        let body = self.remote(to, payload)?;
+        let answer = self.client.request(&Subject::agent_input(to), &body, timeout);
+        remote_answer(to, timeout, answer)
+    }
+
     /// Whether an agent that is not on this node is looked for on others.
     fn goes_remote(&mut self, error: &SendError) -> bool {
         matches!(error, SendError::UnknownAgent(_)) && self.nats_enabled && self.client.is_online()
     }
 }
 
-#[async_trait]
 impl Ports for LunaticPorts {
     fn send(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError> {
         match self.local.send(to, payload) {
@@ -302,22 +311,22 @@ impl Ports for LunaticPorts {
         }
     }
 
-    async fn request(
-        &mut self,
-        to: &AgentId,
-        payload: &Value,
+    fn request<'a>(
+        &'a mut self,
+        to: &'a AgentId,
+        payload: &'a Value,
         timeout: Duration,
-    ) -> Result<Value, RequestError> {
+    ) -> Port<'a, Result<Value, RequestError>> {
         // What was published before must not wait for the answer.
-        self.client.flush().map_err(|error| SendError::Nats(error.to_string()))?;
-        match self.local.request(to, payload, timeout) {
+        if let Err(error) = self.client.flush() {
+            return Port::done(Err(SendError::Nats(error.to_string()).into()));
+        }
+        Port::done(match self.local.request(to, payload, timeout) {
             Err(RequestError::Send(error)) if self.goes_remote(&error) => {
-                let body = self.remote(to, payload)?;
-                let answer = self.client.request(&Subject::agent_input(to), &body, timeout);
-                remote_answer(to, timeout, answer)
+                self.request_remote(to, payload, timeout)
             }
             result => result,
-        }
+        })
     }
 
     fn reply(&mut self, to: &ReplyTo, payload: &Value) -> Result<(), SendError> {
@@ -331,17 +340,17 @@ impl Ports for LunaticPorts {
         }
     }
 
-    async fn publish(&mut self, subject: &str, payload: &[u8]) -> Result<()> {
-        Ok(self.client.publish(subject, None, payload)?)
+    fn publish<'a>(&'a mut self, subject: &'a str, payload: &'a [u8]) -> Port<'a, Result<()>> {
+        Port::done(self.client.publish(subject, None, payload).map_err(Error::from))
     }
 
-    async fn nats_request(
-        &mut self,
-        subject: &str,
-        payload: &[u8],
+    fn nats_request<'a>(
+        &'a mut self,
+        subject: &'a str,
+        payload: &'a [u8],
         timeout: Duration,
-    ) -> Result<Vec<u8>> {
-        Ok(self.client.request(subject, payload, timeout)?)
+    ) -> Port<'a, Result<Vec<u8>>> {
+        Port::done(self.client.request(subject, payload, timeout).map_err(Error::from))
     }
 
     fn refuse(&mut self, to: &ReplyTo, error: &WireError) {

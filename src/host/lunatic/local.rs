@@ -12,6 +12,7 @@ use super::sys::{self, Pid};
 use crate::agent::{AgentId, Context};
 use crate::error::{RequestError, SendError};
 use crate::message::decode_payload;
+use crate::text::utf8;
 
 /// Sends to agents of this node, under one sender's name.
 pub(crate) struct LocalSender {
@@ -161,7 +162,7 @@ pub(crate) struct MessageIdText([u8; MessageIds::LEN]);
 impl MessageIdText {
     pub(crate) fn as_str(&self) -> &str {
         // Made of base62 characters only.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        utf8(&self.0).unwrap_or_default()
     }
 }
 

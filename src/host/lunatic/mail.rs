@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sys::{self, Pid, Received};
 use crate::supervision::FailureType;
+use crate::text::utf8;
 
 /// The first byte of an answer; the first variant of each mail enum is held free for it.
 pub(crate) const REPLY: u8 = 0;
@@ -64,7 +65,7 @@ impl<'a> LocalMessage<'a> {
         let number = |at: usize| head.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
         let (pid, tag, timestamp) = (number(2)?, number(10)? as i64, number(18)?);
         let waiter = (pid != 0).then_some(Waiter { pid, tag });
-        let from = std::str::from_utf8(from).ok()?;
+        let from = utf8(from)?;
         (head[0] == MESSAGE).then_some(Self { from, payload, timestamp, waiter })
     }
 }

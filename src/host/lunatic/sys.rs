@@ -2,7 +2,7 @@
 //! the host. Only plain processes are used: a stack overflow inside the runtime's `trap::catch`
 //! aborts the whole runtime, and `AbstractProcess` and `lunatic::supervisor` start inside it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use ::lunatic::host::api;
@@ -58,8 +58,15 @@ const SCRATCH_KEPT: usize = 64 * 1024;
 
 /// The process that runs.
 pub fn this() -> Pid {
-    // SAFETY: takes nothing and cannot fail.
-    Pid(unsafe { api::process::process_id() })
+    thread_local! {
+        // Memory is per process, and the number stays the same: asking once saves a host call.
+        static THIS: Cell<Pid> = const { Cell::new(NOBODY) };
+    }
+    if THIS.get() == NOBODY {
+        // SAFETY: takes nothing and cannot fail.
+        THIS.set(Pid(unsafe { api::process::process_id() }));
+    }
+    THIS.get()
 }
 
 /// Whether the process still runs.
@@ -440,5 +447,6 @@ fn create(tag: i64, bytes: &[u8]) {
 
 fn millis(duration: Duration) -> u64 {
     // One less than "for ever", which a caller has to ask for.
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(FOREVER - 1)
+    let millis = duration.as_secs().saturating_mul(1000);
+    millis.saturating_add(u64::from(duration.subsec_millis())).min(FOREVER - 1)
 }
