@@ -5,6 +5,8 @@ mod body;
 mod command;
 mod envelope;
 mod event;
+#[cfg(test)]
+mod page;
 mod payload;
 mod reply;
 mod subject;
