@@ -171,7 +171,7 @@ fn parse_json(bytes: &[u8], max_bytes: usize) -> Result<Value, WireError> {
 }
 
 /// Takes the text of a required field.
-pub(crate) fn take_text(
+pub(super) fn take_text(
     map: &mut Map<String, Value>,
     field: &'static str,
 ) -> Result<String, WireError> {
