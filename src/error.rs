@@ -13,6 +13,19 @@ use crate::supervision::FailureType;
 /// A result whose error is [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// The longest piece of a refused value that an error repeats, in characters.
+pub(crate) const SHOWN: usize = 60;
+
+/// `text` quoted, escaped and cut, for an error.
+pub(crate) fn shown(text: &str) -> String {
+    let cut: String = text.chars().take(SHOWN).collect();
+    if cut.len() < text.len() {
+        format!("{cut:?}… ({} bytes)", text.len())
+    } else {
+        format!("{cut:?}")
+    }
+}
+
 /// Why a call of this library, or a handler of an agent, failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]

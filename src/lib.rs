@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod coordination;
 pub mod error;
 pub mod host;
 pub mod memory;

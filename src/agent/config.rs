@@ -105,6 +105,9 @@ impl AgentConfig {
     /// The most capabilities that an agent can name.
     pub const MAX_CAPABILITIES: usize = 64;
 
+    /// The longest name of a capability, in bytes.
+    pub const MAX_CAPABILITY: usize = 128;
+
     /// The largest `args`, in bytes of JSON.
     pub const MAX_ARGS: usize = 64 * 1024;
 
@@ -139,7 +142,8 @@ impl AgentConfig {
         range("capabilities' length", named as u64, named <= Self::MAX_CAPABILITIES, "0 to 64")?;
         for capability in &self.capabilities {
             let len = capability.len();
-            range("a capability's length", len as u64, (1..=128).contains(&len), "1 to 128")?;
+            let ok = (1..=Self::MAX_CAPABILITY).contains(&len);
+            range("a capability's length", len as u64, ok, "1 to 128")?;
         }
         // Arguments that cannot be counted cannot be sent either.
         let args = serde_json::to_vec(&self.args).map_or(usize::MAX, |json| json.len());

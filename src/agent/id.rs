@@ -7,6 +7,9 @@ use std::str::FromStr;
 use serde::{de, Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
+use crate::error::shown;
+use crate::message::Subject;
+
 /// The name of an agent: 1–128 characters of `A-Z a-z 0-9 _ -`, so that it is always exactly one
 /// token of a NATS subject and one safe file name.
 ///
@@ -24,33 +27,6 @@ pub struct InvalidAgentId {
     shown: String,
 }
 
-impl InvalidAgentId {
-    /// At most this many characters of a refused id are repeated in the error.
-    const SHOWN: usize = 40;
-
-    fn new(refused: &str) -> Self {
-        let mut shown: String = refused.chars().take(Self::SHOWN).collect();
-        if shown.len() < refused.len() {
-            shown = format!("{shown:?}… ({} bytes)", refused.len());
-        } else {
-            shown = format!("{shown:?}");
-        }
-        Self { shown }
-    }
-}
-
-/// Whether a byte may stand in an id. A table, since every send asks it of every byte.
-const ALLOWED: [bool; 256] = {
-    let mut allowed = [false; 256];
-    let mut byte = 0;
-    while byte < allowed.len() {
-        let character = byte as u8;
-        allowed[byte] = character.is_ascii_alphanumeric() || matches!(character, b'_' | b'-');
-        byte += 1;
-    }
-    allowed
-};
-
 impl AgentId {
     /// The longest id, in characters (each is one byte).
     pub const MAX_LEN: usize = 128;
@@ -64,16 +40,14 @@ impl AgentId {
 
     /// Checks the rule.
     pub fn validate(&self) -> Result<(), InvalidAgentId> {
-        let ok = (1..=Self::MAX_LEN).contains(&self.0.len())
-            && self.0.bytes().all(|byte| ALLOWED[usize::from(byte)]);
-        if ok {
+        if Subject::is_token(&self.0) {
             Ok(())
         } else {
-            Err(InvalidAgentId::new(&self.0))
+            Err(InvalidAgentId { shown: shown(&self.0) })
         }
     }
 
-    /// An id made from 16 random bytes: a UUID v4.
+    /// An id made from 16 random bytes: a UUID v4. Outside of the core there is [`AgentId::new`].
     pub fn from_random(random: [u8; 16]) -> Self {
         Self(uuid::Builder::from_random_bytes(random).into_uuid().to_string())
     }

@@ -6,6 +6,26 @@ pub mod lunatic;
 #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
 pub use lunatic::program::main;
 
+use crate::agent::AgentId;
+
+/// Random bytes from the system: for the hosts, which hand them to the core.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // On Lunatic, wasip1's `random_get` asks the system of the runtime; in a browser, it is Web
+    // Crypto. Neither they nor a system that has booted can refuse.
+    getrandom::fill(&mut bytes).expect("the system gives random bytes");
+    bytes
+}
+
+impl AgentId {
+    /// A new id: a UUID v4 from the system's randomness. It is the hosts' and their users'; the
+    /// core makes ids from what it is handed, with [`AgentId::from_random`].
+    #[allow(clippy::new_without_default)] // A default would be expected to be the same each time.
+    pub fn new() -> Self {
+        Self::from_random(random())
+    }
+}
+
 /// The program, where its host is not there yet: says so.
 #[cfg(not(all(target_arch = "wasm32", target_os = "wasi")))]
 pub fn main() -> std::process::ExitCode {
@@ -14,4 +34,19 @@ pub fn main() -> std::process::ExitCode {
          start it with scripts/run, which builds it for wasm32-wasip1 and runs it there"
     );
     std::process::ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_ids_are_valid_version_4_uuids_and_differ() {
+        let (one, other) = (AgentId::new(), AgentId::new());
+        assert_ne!(one, other);
+        for id in [one, other] {
+            assert_eq!(id.validate(), Ok(()));
+            assert_eq!((id.as_str().len(), id.as_str().as_bytes()[14]), (36, b'4'), "{id}");
+        }
+    }
 }

@@ -125,7 +125,7 @@ pub(super) fn body_from_value(
 
 /// Takes the payload out of its envelope, if it came in one. What is inside is not looked at: an
 /// envelope in an envelope is a payload like any other.
-pub(super) fn open_envelope(value: Value) -> Result<(Option<EnvelopeHead>, Value), WireError> {
+fn open_envelope(value: Value) -> Result<(Option<EnvelopeHead>, Value), WireError> {
     let mut map = match value {
         Value::Object(map) if is_envelope(&map) => map,
         bare => return Ok((None, bare)),
@@ -153,7 +153,12 @@ pub(super) fn open_envelope(value: Value) -> Result<(Option<EnvelopeHead>, Value
     Ok((Some(head), payload))
 }
 
-pub(super) fn parse_json(bytes: &[u8], max_bytes: usize) -> Result<Value, WireError> {
+/// The payload of a body, whether it came in an envelope or bare.
+pub(crate) fn parse_payload(bytes: &[u8], max_bytes: usize) -> Result<Value, WireError> {
+    Ok(open_envelope(parse_json(bytes, max_bytes)?)?.1)
+}
+
+fn parse_json(bytes: &[u8], max_bytes: usize) -> Result<Value, WireError> {
     if bytes.len() > max_bytes {
         return Err(WireError::new(
             ErrorCode::TooLarge,
@@ -178,7 +183,7 @@ pub(super) fn take_text(
 }
 
 /// Takes a required agent id.
-pub(super) fn take_id(
+pub(crate) fn take_id(
     map: &mut Map<String, Value>,
     field: &'static str,
 ) -> Result<AgentId, WireError> {
@@ -186,7 +191,7 @@ pub(super) fn take_id(
     id.map_err(|error| WireError::new(ErrorCode::BadId, format!("{field}: {error}")))
 }
 
-pub(super) fn wrong_kind(field: &str, found: &Value, allowed: &str) -> WireError {
+pub(crate) fn wrong_kind(field: &str, found: &Value, allowed: &str) -> WireError {
     let kind = match found {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

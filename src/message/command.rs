@@ -1,14 +1,16 @@
 //! Commands to a node: about agents on `agent.command`, about the node itself on `system.control`.
 
-use serde::{ser, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde::{ser, Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
-use super::body::{body_from_value, open_envelope, parse_json, take_id, wrong_kind};
+use super::body::{body_from_value, parse_payload, take_id, wrong_kind};
+use super::variant::{strict_fields, Variant};
 use super::{Content, ErrorCode, WireError};
 use crate::agent::{AgentConfig, AgentId};
 
 /// A command about agents.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Value")]
 pub enum AgentCommand {
     /// Start an agent.
     Spawn {
@@ -53,12 +55,23 @@ impl AgentCommand {
     /// Errors: `too_large` beyond `max_bytes`, `bad_json`, `bad_shape` (with the field's name),
     /// `bad_id`, and `unsupported` for a config that asks for what is not built.
     pub fn parse(bytes: &[u8], max_bytes: usize) -> Result<Self, WireError> {
-        let mut variant = Variant::parse(bytes, max_bytes)?;
+        parse_payload(bytes, max_bytes)?.try_into()
+    }
+}
+
+impl TryFrom<Value> for AgentCommand {
+    type Error = WireError;
+
+    /// As [`AgentCommand::parse`], for a payload that is JSON already.
+    fn try_from(payload: Value) -> Result<Self, WireError> {
+        let mut variant = Variant::from_value(payload)?;
         let command = match variant.name.as_str() {
             "Spawn" => Self::Spawn { config: config(variant.required("config")?)? },
             "Stop" => Self::Stop { agent_id: take_id(&mut variant.fields, "agent_id")? },
             "Status" => Self::Status { agent_id: variant.optional_id("agent_id")? },
-            "List" => Self::List { after: variant.optional_id("after")?, limit: variant.limit()? },
+            "List" => {
+                Self::List { after: variant.optional_id("after")?, limit: limit(&mut variant)? }
+            }
             "Input" => {
                 let agent_id = take_id(&mut variant.fields, "agent_id")?;
                 let message = variant.required("message")?;
@@ -67,7 +80,7 @@ impl AgentCommand {
                     agent_id,
                 }
             }
-            _ => return Err(variant.unknown("Spawn, Stop, Status, List or Input")),
+            _ => return Err(variant.unknown("command", "Spawn, Stop, Status, List or Input")),
         };
         variant.nothing_left()?;
         Ok(command)
@@ -75,7 +88,8 @@ impl AgentCommand {
 }
 
 /// A command about a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value")]
 pub enum SystemMessage {
     /// Say who you are.
     Ping,
@@ -94,110 +108,33 @@ impl SystemMessage {
 
     /// Parses a body, in an envelope or bare. Errors as for [`AgentCommand::parse`].
     pub fn parse(bytes: &[u8], max_bytes: usize) -> Result<Self, WireError> {
-        let mut variant = Variant::parse(bytes, max_bytes)?;
+        parse_payload(bytes, max_bytes)?.try_into()
+    }
+}
+
+impl TryFrom<Value> for SystemMessage {
+    type Error = WireError;
+
+    /// As [`SystemMessage::parse`], for a payload that is JSON already.
+    fn try_from(payload: Value) -> Result<Self, WireError> {
+        let mut variant = Variant::from_value(payload)?;
         let message = match variant.name.as_str() {
             "Ping" => Self::Ping,
             "Shutdown" => Self::Shutdown {
                 grace_ms: variant.number("grace_ms", 0..=86_400_000, Self::DEFAULT_GRACE_MS)?,
             },
             "Drain" => Self::Drain,
-            _ => return Err(variant.unknown("Ping, Shutdown or Drain")),
+            _ => return Err(variant.unknown("command", "Ping, Shutdown or Drain")),
         };
         variant.nothing_left()?;
         Ok(message)
     }
 }
 
-/// A variant of an externally tagged enum, taken apart: `{"Ping":{…}}`, `{"Ping":null}` or
-/// `"Ping"`.
-#[derive(Debug)]
-pub(crate) struct Variant {
-    pub(crate) name: String,
-    pub(crate) fields: Map<String, Value>,
-}
-
-impl Variant {
-    fn parse(bytes: &[u8], max_bytes: usize) -> Result<Self, WireError> {
-        let (_, payload) = open_envelope(parse_json(bytes, max_bytes)?)?;
-        Self::from_value(payload)
-    }
-
-    pub(crate) fn from_value(value: Value) -> Result<Self, WireError> {
-        let map = match value {
-            Value::String(name) => {
-                let fields = Map::new();
-                return Ok(Self { name, fields });
-            }
-            Value::Object(map) => map,
-            other => return Err(wrong_kind("the body", &other, "a string or an object")),
-        };
-        let found = map.len();
-        let mut entries = map.into_iter();
-        match (entries.next(), entries.next()) {
-            (Some((name, Value::Object(fields))), None) => Ok(Self { name, fields }),
-            (Some((name, Value::Null)), None) => {
-                let fields = Map::new();
-                Ok(Self { name, fields })
-            }
-            (Some((name, other)), None) => Err(wrong_kind(&name, &other, "an object")),
-            _ => Err(WireError::bad_shape(format!(
-                "the body has {found} fields, and must have the command's name as the only one"
-            ))),
-        }
-    }
-
-    fn required(&mut self, field: &str) -> Result<Value, WireError> {
-        self.fields
-            .remove(field)
-            .ok_or_else(|| WireError::bad_shape(format!("{} needs {field}", self.name)))
-    }
-
-    fn optional_id(&mut self, field: &'static str) -> Result<Option<AgentId>, WireError> {
-        if self.fields.get(field).is_none_or(Value::is_null) {
-            self.fields.remove(field);
-            return Ok(None);
-        }
-        take_id(&mut self.fields, field).map(Some)
-    }
-
-    fn limit(&mut self) -> Result<usize, WireError> {
-        let most = AgentCommand::MAX_PAGE as u64;
-        let limit = self.number("limit", 1..=most, most)?;
-        Ok(usize::try_from(limit).unwrap_or(AgentCommand::MAX_PAGE))
-    }
-
-    fn number(
-        &mut self,
-        field: &str,
-        allowed: std::ops::RangeInclusive<u64>,
-        default: u64,
-    ) -> Result<u64, WireError> {
-        match self.fields.remove(field) {
-            None | Some(Value::Null) => Ok(default),
-            Some(value) => match value.as_u64() {
-                Some(number) if allowed.contains(&number) => Ok(number),
-                _ => Err(WireError::bad_shape(format!(
-                    "{field} is {value}, and must be {} to {}",
-                    allowed.start(),
-                    allowed.end()
-                ))),
-            },
-        }
-    }
-
-    fn unknown(&self, known: &str) -> WireError {
-        WireError::bad_shape(format!("there is no command {:?}: {known}", self.name))
-    }
-
-    /// Nothing is ignored in a command: what was asked for and not understood is not done.
-    fn nothing_left(&self) -> Result<(), WireError> {
-        match self.fields.keys().next() {
-            None => Ok(()),
-            Some(field) => {
-                Err(WireError::bad_shape(format!("{} has no field {field:?}", self.name)))
-            }
-        }
-    }
+fn limit(list: &mut Variant) -> Result<usize, WireError> {
+    let most = AgentCommand::MAX_PAGE as u64;
+    let limit = list.number("limit", 1..=most, most)?;
+    Ok(usize::try_from(limit).unwrap_or(AgentCommand::MAX_PAGE))
 }
 
 /// An empty id is none, and on the wire that is an absent one.
@@ -223,22 +160,11 @@ fn config(value: Value) -> Result<AgentConfig, WireError> {
         ),
         Some(other) => return Err(wrong_kind("config.id", &other, "a string or null")),
     };
-    // serde's errors name an unknown field, but not the field of a wrong value.
-    let mut config: AgentConfig = config_fields(map)?;
+    let mut config: AgentConfig = strict_fields(map, "config")?;
     config.id = AgentId::external();
     config.validate()?;
     config.id = id.unwrap_or_else(|| AgentId(String::new()));
     Ok(config)
-}
-
-fn config_fields(map: Map<String, Value>) -> Result<AgentConfig, WireError> {
-    for (field, value) in &map {
-        let alone = Value::Object(Map::from_iter([(field.clone(), value.clone())]));
-        serde_json::from_value::<AgentConfig>(alone)
-            .map_err(|error| WireError::bad_shape(format!("config.{field}: {error}")))?;
-    }
-    serde_json::from_value(Value::Object(map))
-        .map_err(|error| WireError::bad_shape(format!("config: {error}")))
 }
 
 #[cfg(test)]

@@ -51,12 +51,8 @@ impl<T> MessageEnvelope<T> {
         payload: T,
         severity: Option<FailureSeverity>,
     ) -> Self {
-        let envelope = Self::new(random, source, timestamp, payload)
-            .with_metadata("event_category", "supervision");
-        match severity {
-            Some(severity) => envelope.with_metadata("severity", format!("{severity:?}")),
-            None => envelope,
-        }
+        let metadata = supervision_metadata(severity);
+        Self { metadata, ..Self::new(random, source, timestamp, payload) }
     }
 
     /// The envelope of an event of one agent: `event_category` is `agent`.
@@ -66,10 +62,11 @@ impl<T> MessageEnvelope<T> {
         timestamp: Timestamp,
         payload: T,
     ) -> Self {
-        Self::new(random, source, timestamp, payload).with_metadata("event_category", "agent")
+        Self { metadata: agent_metadata(), ..Self::new(random, source, timestamp, payload) }
     }
 
-    /// The envelope of a coordination message, with its `coordination_type`.
+    /// The envelope of a coordination message: `event_category` is `coordination`, and there is its
+    /// `coordination_type`.
     pub fn coordination_message(
         random: [u8; 16],
         source: impl Into<String>,
@@ -77,9 +74,8 @@ impl<T> MessageEnvelope<T> {
         payload: T,
         coordination_type: &str,
     ) -> Self {
-        Self::new(random, source, timestamp, payload)
-            .with_metadata("event_category", "coordination")
-            .with_metadata("coordination_type", coordination_type)
+        let metadata = coordination_metadata(coordination_type);
+        Self { metadata, ..Self::new(random, source, timestamp, payload) }
     }
 
     /// The same with the id of what it belongs to.
@@ -93,6 +89,31 @@ impl<T> MessageEnvelope<T> {
         self.metadata.insert(key.to_owned(), value.into());
         self
     }
+}
+
+/// What an envelope says of an event of supervision.
+pub(super) fn supervision_metadata(severity: Option<FailureSeverity>) -> Map<String, Value> {
+    let mut metadata = category("supervision");
+    if let Some(severity) = severity {
+        metadata.insert("severity".to_owned(), format!("{severity:?}").into());
+    }
+    metadata
+}
+
+/// What an envelope says of an event of an agent.
+pub(super) fn agent_metadata() -> Map<String, Value> {
+    category("agent")
+}
+
+/// What an envelope says of a message of coordination.
+pub(super) fn coordination_metadata(coordination_type: &str) -> Map<String, Value> {
+    let mut metadata = category("coordination");
+    metadata.insert("coordination_type".to_owned(), coordination_type.into());
+    metadata
+}
+
+fn category(category: &str) -> Map<String, Value> {
+    Map::from_iter([("event_category".to_owned(), category.into())])
 }
 
 #[cfg(test)]
@@ -126,10 +147,19 @@ mod tests {
         let timestamp = Timestamp::from_epoch(Duration::ZERO);
         let healthy =
             MessageEnvelope::supervision_event([0; 16], "n", timestamp, json!(1), None::<_>);
-        assert!(!healthy.metadata.contains_key("severity"));
+        assert_eq!(Value::Object(healthy.metadata), json!({"event_category": "supervision"}));
+        for severity in FailureSeverity::ALL {
+            let event =
+                MessageEnvelope::supervision_event([0; 16], "n", timestamp, 1, Some(severity));
+            let written = serde_json::to_value(severity).expect("serializes");
+            assert_eq!(event.metadata["severity"], written);
+        }
+        let agent = MessageEnvelope::agent_event([0; 16], "a", timestamp, 1);
+        assert_eq!(Value::Object(agent.metadata), json!({"event_category": "agent"}));
         let task = MessageEnvelope::coordination_message([0; 16], "n", timestamp, 1, "Broadcast")
             .with_correlation_id("task-1");
-        assert_eq!(task.metadata["coordination_type"], json!("Broadcast"));
+        let metadata = json!({"event_category": "coordination", "coordination_type": "Broadcast"});
+        assert_eq!(Value::Object(task.metadata), metadata);
         assert_eq!(task.correlation_id.as_deref(), Some("task-1"));
     }
 }

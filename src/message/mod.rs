@@ -5,9 +5,13 @@ mod body;
 mod command;
 mod envelope;
 mod event;
+#[cfg(test)]
+mod page;
 mod payload;
 mod reply;
 mod subject;
+mod types;
+mod variant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,7 +29,11 @@ pub use reply::{
     encode_error, encode_reply, AgentCounters, AgentPage, AgentSummary, ErrorCode, NodeCounters,
     NodeSummary, Pong, Reply, Spawned, Stopped, WireError,
 };
-pub use subject::Subject;
+pub use subject::{InvalidSubject, QueueGroup, Subject, SubjectKind, SubjectPattern, SubjectRule};
+pub use types::MessageType;
+
+pub(crate) use body::{parse_payload, take_id, wrong_kind};
+pub(crate) use variant::{strict_fields, Variant};
 
 /// A message from one agent to another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

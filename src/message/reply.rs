@@ -54,6 +54,22 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::BadJson,
+        Self::BadShape,
+        Self::BadId,
+        Self::UnknownAgent,
+        Self::UnknownType,
+        Self::Exists,
+        Self::Capacity,
+        Self::Unsupported,
+        Self::Timeout,
+        Self::AgentRestarting,
+        Self::TooLarge,
+        Self::HandlerFailed,
+    ];
+
     /// The code as on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -265,21 +281,7 @@ mod tests {
 
     #[test]
     fn codes_are_the_same_as_text_and_as_json() {
-        use ErrorCode::*;
-        for code in [
-            BadJson,
-            BadShape,
-            BadId,
-            UnknownAgent,
-            UnknownType,
-            Exists,
-            Capacity,
-            Unsupported,
-            Timeout,
-            AgentRestarting,
-            TooLarge,
-            HandlerFailed,
-        ] {
+        for code in ErrorCode::ALL {
             assert_eq!(serde_json::to_value(code).expect("serializes"), json!(code.as_str()));
         }
     }

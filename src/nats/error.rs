@@ -3,68 +3,14 @@
 
 use thiserror::Error;
 
-/// The longest piece of a refused value that an error repeats, in characters.
-const SHOWN: usize = 60;
-
-/// `text` quoted, escaped and cut, for an error.
-pub(crate) fn shown(text: &str) -> String {
-    let cut: String = text.chars().take(SHOWN).collect();
-    if cut.len() < text.len() {
-        format!("{cut:?}… ({} bytes)", text.len())
-    } else {
-        format!("{cut:?}")
-    }
-}
+use crate::error::{shown, SHOWN};
+use crate::message::InvalidSubject;
 
 /// As [`shown`], for bytes that need not be text.
 pub(crate) fn shown_bytes(bytes: &[u8]) -> String {
     // Four bytes a character is the most that UTF-8 takes.
     let cut = bytes.get(..SHOWN * 4 + 4).unwrap_or(bytes);
     shown(&String::from_utf8_lossy(cut))
-}
-
-/// The rule that a subject, a pattern or a queue group breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum SubjectRule {
-    /// There is nothing in it.
-    #[error("it is empty")]
-    Empty,
-    /// It has more than [`Subject::MAX_LEN`](super::Subject::MAX_LEN) bytes.
-    #[error("it is longer than 1024 bytes")]
-    TooLong,
-    /// It starts or ends with a dot, or has two in a row.
-    #[error("a token is empty")]
-    EmptyToken,
-    /// White space or a control character, which could end a line of the protocol.
-    #[error("it has white space or a control character")]
-    Unprintable,
-    /// `*` or `>` where one publishes, or not as a whole token, or `>` before the end.
-    #[error(
-        "a wildcard stands where it may not: * and > are whole tokens of a subscription's \
-         subject, > only the last"
-    )]
-    Wildcard,
-}
-
-/// A subject, reply subject, pattern or queue group that is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{shown} is not a {what}: {rule}")]
-pub struct InvalidSubject {
-    what: &'static str,
-    shown: String,
-    rule: SubjectRule,
-}
-
-impl InvalidSubject {
-    pub(crate) fn new(what: &'static str, refused: &str, rule: SubjectRule) -> Self {
-        let shown = shown(refused);
-        Self { what, shown, rule }
-    }
-
-    /// The rule that it breaks.
-    pub fn rule(&self) -> SubjectRule {
-        self.rule
-    }
 }
 
 /// A header that is refused, or a block of headers that is none.

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use super::error::{shown, shown_bytes, HeaderError};
+use super::error::{shown_bytes, HeaderError};
+use crate::error::shown;
 
 const VERSION: &[u8] = b"NATS/1.0";
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::subject::SubjectPattern;
+use crate::message::SubjectPattern;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -102,7 +102,7 @@ fn parse_base36(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nats::Subject;
+    use crate::message::Subject;
     use proptest::prelude::*;
 
     #[test]

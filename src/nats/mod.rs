@@ -58,7 +58,6 @@ mod rng;
 mod server_error;
 mod server_info;
 mod session;
-mod subject;
 mod url;
 mod websocket;
 
@@ -68,14 +67,15 @@ pub use codec::{
 };
 pub use config::{Auth, ReconnectDelays, Secret, SessionConfig};
 pub use error::{
-    DecodeError, FlushError, HeaderError, InvalidConfig, InvalidSubject, OutboxError, PublishError,
-    SubjectRule, SubscribeError, UrlError,
+    DecodeError, FlushError, HeaderError, InvalidConfig, OutboxError, PublishError, SubscribeError,
+    UrlError,
 };
+// The rules of subjects are the core's; what the client's own API is made of is found here too.
+pub use crate::message::{InvalidSubject, QueueGroup, Subject, SubjectPattern, SubjectRule};
 pub use headers::{Headers, StatusCode};
 pub use inbox::Inbox;
 pub use server_error::{Operation, PermissionViolation, ServerError};
 pub use server_info::ServerInfo;
 pub use session::{CloseReason, DisconnectReason, Event, Input, Output, Session, Stats, Status};
-pub use subject::{QueueGroup, Subject, SubjectPattern};
 pub use url::ServerUrl;
 pub use websocket::{Frame, FrameError, FrameReader};

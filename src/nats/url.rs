@@ -6,7 +6,8 @@ use std::net::Ipv6Addr;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Auth, Secret};
-use super::error::{shown, UrlError};
+use super::error::UrlError;
+use crate::error::shown;
 
 /// A server's address: `ws://host[:port][/path][?query]` or `wss://…`, with the credentials that
 /// stood in it (`user:password@` or `token@`, percent-encoded).

@@ -124,6 +124,11 @@ impl FailureSeverity {
             Self::Critical => "critical",
         }
     }
+
+    /// The severity that a token of a subject names, if it names one.
+    pub fn from_subject_token(token: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|severity| severity.as_subject_token() == token)
+    }
 }
 
 /// How an agent does.
@@ -389,5 +394,8 @@ mod tests {
         let tokens = FailureSeverity::ALL.map(FailureSeverity::as_subject_token);
         assert_eq!(tokens, ["low", "medium", "high", "critical"]);
         assert!(FailureSeverity::ALL.is_sorted());
+        let back = tokens.map(FailureSeverity::from_subject_token);
+        assert_eq!(back, FailureSeverity::ALL.map(Some));
+        assert_eq!(FailureSeverity::from_subject_token("High"), None);
     }
 }

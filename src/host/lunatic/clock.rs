@@ -1,10 +1,12 @@
-//! Where this host touches its environment: the two clocks and randomness. The core gets them as
-//! arguments.
+//! Where this host touches its environment: the two clocks, and the randomness that all hosts have
+//! the same way. The core gets them as arguments.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::supervision::Now;
 use crate::time::{Instant, Timestamp};
+
+pub(crate) use crate::host::random;
 
 /// The monotonic clock. It starts with the host, so that instants of different processes compare.
 pub(crate) fn now() -> Instant {
@@ -26,14 +28,6 @@ pub(crate) fn timestamp() -> Timestamp {
 /// Both clocks.
 pub(crate) fn both() -> Now {
     Now { at: now(), wall: timestamp() }
-}
-
-/// Random bytes from the system.
-pub(crate) fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    // wasip1's `random_get` asks the system of the runtime, which cannot refuse.
-    getrandom::fill(&mut bytes).expect("the runtime gives random bytes");
-    bytes
 }
 
 #[link(wasm_import_module = "wasi_snapshot_preview1")]

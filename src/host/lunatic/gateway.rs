@@ -19,8 +19,8 @@ use super::timer::Timer;
 use crate::agent::{AgentId, Context};
 use crate::error::SendError;
 use crate::message::{
-    decode_payload, encode_error, AgentCommand, Content, ErrorCode, Pong, Subject, SystemMessage,
-    WireError,
+    decode_payload, encode_error, AgentCommand, Content, ErrorCode, Pong, Subject, SubjectKind,
+    SystemMessage, WireError,
 };
 use crate::time::Instant;
 
@@ -161,12 +161,20 @@ impl Gateway {
 
     fn deliver(&mut self, delivery: &Delivery<'_>) {
         let reply = delivery.reply;
-        let handled = if delivery.subject.starts_with("system.control") {
-            SystemMessage::parse(delivery.payload, Context::MAX_PAYLOAD)
-                .and_then(|message| self.system(message, reply))
-        } else {
-            AgentCommand::parse(delivery.payload, Context::MAX_PAYLOAD)
-                .and_then(|command| self.command(command, reply))
+        let handled = match SubjectKind::parse(delivery.subject) {
+            Some(SubjectKind::AgentCommand(_)) => {
+                AgentCommand::parse(delivery.payload, Context::MAX_PAYLOAD)
+                    .and_then(|command| self.command(command, reply))
+            }
+            Some(SubjectKind::SystemControl(_)) => {
+                SystemMessage::parse(delivery.payload, Context::MAX_PAYLOAD)
+                    .and_then(|message| self.system(message, reply))
+            }
+            // A server can be told to deliver under another subject than was subscribed to.
+            _ => Err(WireError::bad_shape(format!(
+                "no command comes on {:?}: agent.command and system.control take them",
+                delivery.subject
+            ))),
         };
         if let Err(error) = handled {
             self.bad_input.count(clock::now(), delivery.subject, &error);

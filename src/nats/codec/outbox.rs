@@ -1,8 +1,8 @@
 //! Publishes into bytes.
 
+use crate::message::Subject;
 use crate::nats::error::OutboxError;
 use crate::nats::headers::Headers;
-use crate::nats::subject::Subject;
 
 /// The `max_payload` of a server that was not told otherwise: 1 MiB.
 pub const DEFAULT_MAX_PAYLOAD: usize = 1 << 20;

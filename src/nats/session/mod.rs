@@ -28,8 +28,8 @@ use super::config::{Auth, SessionConfig};
 use super::error::{FlushError, InvalidConfig, PublishError, SubscribeError};
 use super::rng::Rng;
 use super::server_info::ServerInfo;
-use super::subject::{QueueGroup, SubjectPattern};
 use super::url::ServerUrl;
+use crate::message::{QueueGroup, SubjectPattern};
 use crate::time::Instant;
 
 pub use event::{CloseReason, DisconnectReason, Event, Input, Output, Stats, Status};

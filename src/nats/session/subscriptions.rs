@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::message::{QueueGroup, SubjectPattern};
 use crate::nats::codec::push_decimal;
 use crate::nats::error::SubscribeError;
 use crate::nats::server_error::{Operation, PermissionViolation};
-use crate::nats::subject::{QueueGroup, SubjectPattern};
 
 /// The subscriptions by their ids.
 #[derive(Debug)]

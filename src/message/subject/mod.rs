@@ -5,28 +5,62 @@
 //! orders.*.new      a pattern: * is exactly one token
 //! orders.>          a pattern: > is one token or more, and stands last
 //! ```
+//!
+//! Those of the wire contract are built by [`Subject`]'s functions, and read by [`SubjectKind`].
+
+mod builders;
+mod kind;
+mod pattern;
+mod rule;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{InvalidSubject, SubjectRule};
+use crate::agent::AgentId;
+use rule::check;
+
+pub use kind::SubjectKind;
+pub use pattern::SubjectPattern;
+pub use rule::{InvalidSubject, SubjectRule};
 
 /// What one publishes to: no empty token, no white space or control character, no wildcard, 1 to
 /// 1,024 bytes. Made from user input it can never become a second line of the protocol.
+///
+/// Its functions without `self` build the subjects of the wire contract, as text. What goes into
+/// one is one token: an [`AgentId`] is by its rule; who hands in another name has checked it with
+/// [`Subject::is_token`] where it entered.
+///
+/// ```
+/// use rust_wasm_lunatic_nats::message::{Subject, SubjectKind, SubjectPattern};
+/// use rust_wasm_lunatic_nats::AgentId;
+///
+/// let subject = Subject::parse("supervision.health.a1")?;
+/// assert!(SubjectPattern::parse("supervision.>")?.matches(&subject));
+/// assert_eq!(subject.kind(), Some(SubjectKind::SupervisionHealth(AgentId::parse("a1")?)));
+/// assert!(Subject::parse("supervision..a1").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Subject(String);
-
-/// What one subscribes to: a [`Subject`] in which `*` and `>` may stand for tokens.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SubjectPattern(String);
 
 /// A group of subscribers of which each message reaches one; named by the rule of [`Subject`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct QueueGroup(String);
+
+/// Whether a byte may stand in a token of ours. A table, since every send asks it of every byte.
+const IN_TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        let character = byte as u8;
+        table[byte] = character.is_ascii_alphanumeric() || matches!(character, b'_' | b'-');
+        byte += 1;
+    }
+    table
+};
 
 impl Subject {
     /// The longest subject, in bytes. Two of them and the figures of a publish fit the server's
@@ -42,57 +76,18 @@ impl Subject {
     pub fn check_reply(reply: &str) -> Result<(), InvalidSubject> {
         check(reply, false).map_err(|rule| InvalidSubject::new("reply subject", reply, rule))
     }
-}
 
-impl SubjectPattern {
-    /// Whether a message published to `subject` is for this subscription.
-    pub fn matches(&self, subject: &str) -> bool {
-        let mut tokens = subject.split('.');
-        for wanted in self.0.split('.') {
-            match (wanted, tokens.next()) {
-                (_, None) => return false,
-                (">", Some(_)) => return true,
-                ("*", Some(_)) => {}
-                (literal, Some(token)) if literal == token => {}
-                _ => return false,
-            }
-        }
-        tokens.next().is_none()
+    /// Whether `name` can stand as one token in the subjects of the wire contract, which is the
+    /// rule of [`AgentId`]: 1 to 128 characters of `A-Z a-z 0-9 _ -`.
+    pub fn is_token(name: &str) -> bool {
+        (1..=AgentId::MAX_LEN).contains(&name.len())
+            && name.bytes().all(|byte| IN_TOKEN[usize::from(byte)])
     }
-}
 
-impl From<Subject> for SubjectPattern {
-    /// A subject is a pattern that matches itself.
-    fn from(subject: Subject) -> Self {
-        Self(subject.0)
+    /// What it is in the wire contract; none if it is not of it.
+    pub fn kind(&self) -> Option<SubjectKind> {
+        SubjectKind::parse(&self.0)
     }
-}
-
-/// The rule, in one pass over the bytes.
-fn check(subject: &str, wildcards: bool) -> Result<(), SubjectRule> {
-    if subject.is_empty() {
-        return Err(SubjectRule::Empty);
-    }
-    if subject.len() > Subject::MAX_LEN {
-        return Err(SubjectRule::TooLong);
-    }
-    let unprintable = |c: char| c.is_whitespace() || c.is_control();
-    let ascii_is_fine = subject.bytes().all(|b| matches!(b, 0x21..=0x7e));
-    if !ascii_is_fine && subject.chars().any(unprintable) {
-        return Err(SubjectRule::Unprintable);
-    }
-    let mut ended = false;
-    for token in subject.split('.') {
-        if token.is_empty() {
-            return Err(SubjectRule::EmptyToken);
-        }
-        let wild = token.bytes().any(|b| matches!(b, b'*' | b'>'));
-        if ended || (wild && (!wildcards || token.len() > 1)) {
-            return Err(SubjectRule::Wildcard);
-        }
-        ended = token == ">";
-    }
-    Ok(())
 }
 
 macro_rules! text_type {
@@ -204,37 +199,21 @@ mod tests {
     }
 
     #[test]
-    fn matching_as_a_table() {
-        for (pattern, subject, expected) in [
-            ("a.b", "a.b", true),
-            ("a.b", "a.c", false),
-            ("a.b", "a", false),
-            ("a", "a.b", false),
-            ("*", "a", true),
-            ("*", "a.b", false),
-            ("a.*.c", "a.b.c", true),
-            ("a.*.c", "a.b.d", false),
-            (">", "a", true),
-            (">", "a.b.c", true),
-            ("a.>", "a", false),
-            ("a.>", "a.b", true),
-            ("a.>", "a.b.c.d", true),
-            ("a.>", "b.c", false),
-            ("*.*.>", "a.b", false),
-            ("*.*.>", "a.b.c", true),
-        ] {
-            let parsed = SubjectPattern::parse(pattern).expect("a pattern");
-            assert_eq!(parsed.matches(subject), expected, "{pattern} on {subject}");
-        }
-    }
-
-    #[test]
     fn an_error_names_the_value_and_the_rule() {
         let error = Subject::parse("a..b").expect_err("an empty token").to_string();
         assert_eq!(error, "\"a..b\" is not a subject: a token is empty");
         let error = Subject::check_reply("a\r\n").expect_err("a line end").to_string();
         assert!(error.contains("\"a\\r\\n\" is not a reply subject"), "{error}");
         assert!(serde_json::from_str::<SubjectPattern>("\"a b\"").is_err());
+    }
+
+    #[test]
+    fn a_token_has_no_dot_space_or_wildcard() {
+        assert!(Subject::is_token("node-1_A"));
+        assert!(Subject::is_token(&"x".repeat(128)));
+        for bad in ["", "a.b", "a b", "*", ">", "a\r\nPUB x", "ä", &"x".repeat(129)] {
+            assert!(!Subject::is_token(bad), "{bad:?}");
+        }
     }
 
     proptest! {
@@ -245,7 +224,7 @@ mod tests {
                 prop_assert!(!text.split('.').any(str::is_empty));
                 // A subject matches itself, and > matches everything.
                 prop_assert!(pattern.matches(&text));
-                prop_assert!(SubjectPattern(">".into()).matches(&text));
+                prop_assert!(SubjectPattern::parse(">").expect("a pattern").matches(&text));
             }
         }
     }

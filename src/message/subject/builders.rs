@@ -1,22 +1,11 @@
 //! The subjects of the wire contract.
 
+use super::Subject;
 use crate::agent::AgentId;
+use crate::coordination::TaskId;
 use crate::supervision::FailureSeverity;
 
-/// Builds the subjects of the wire contract.
-///
-/// What goes into a subject is one token. An [`AgentId`] is one by its rule; who hands in another
-/// name has checked it with [`Subject::is_token`] where it entered.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject;
-
 impl Subject {
-    /// Whether `name` can stand as one token in these subjects: the rule of [`AgentId`].
-    pub fn is_token(name: &str) -> bool {
-        (1..=AgentId::MAX_LEN).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-    }
-
     /// `agent.input.<agent_id>`: messages to an agent.
     pub fn agent_input(agent_id: &AgentId) -> String {
         format!("agent.input.{agent_id}")
@@ -82,8 +71,20 @@ impl Subject {
         format!("supervision.alerts.{}", severity.as_subject_token())
     }
 
-    /// `coordination.tasks.<task_type>`: tasks that wait for an agent. `assignment` and
-    /// `broadcast` are no task types.
+    /// `supervision.events`: for an event of supervision that has no subject of its own. Today
+    /// each has one, so that nothing comes here.
+    pub fn supervision_events() -> &'static str {
+        "supervision.events"
+    }
+
+    /// Whether `name` can be a task type: a token, and not `assignment` or `broadcast`, which have
+    /// a meaning of their own in its place.
+    pub fn is_task_type(name: &str) -> bool {
+        Self::is_token(name) && !matches!(name, "assignment" | "broadcast")
+    }
+
+    /// `coordination.tasks.<task_type>`: tasks that wait for an agent. The type has been checked
+    /// with [`Subject::is_task_type`].
     pub fn coordination_task_assignment(task_type: &str) -> String {
         format!("coordination.tasks.{task_type}")
     }
@@ -99,7 +100,7 @@ impl Subject {
     }
 
     /// `coordination.results.<task_id>`: how a task ended.
-    pub fn coordination_task_result(task_id: &str) -> String {
+    pub fn coordination_task_result(task_id: &TaskId) -> String {
         format!("coordination.results.{task_id}")
     }
 
@@ -148,20 +149,7 @@ impl Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Whether a NATS wildcard takes a subject.
-    fn takes(pattern: &str, subject: &str) -> bool {
-        let mut subject = subject.split('.');
-        for token in pattern.split('.') {
-            match (token, subject.next()) {
-                (">", Some(_)) => return true,
-                ("*", Some(_)) => {}
-                (literal, Some(found)) if literal == found => {}
-                _ => return false,
-            }
-        }
-        subject.next().is_none()
-    }
+    use crate::message::SubjectPattern;
 
     #[test]
     fn the_subjects_of_the_wire_contract() {
@@ -182,6 +170,7 @@ mod tests {
     #[test]
     fn each_area_is_taken_by_its_wildcards() {
         let a = AgentId("a".into());
+        let task = TaskId::parse("t").expect("a task id");
         let supervision = [
             (Subject::supervision_health_check(&a), "supervision.health.a"),
             (
@@ -198,27 +187,33 @@ mod tests {
             (Subject::coordination_task_assignment("t"), "coordination.tasks.t"),
             (Subject::coordination_task_assignment_to(&a), "coordination.tasks.assignment.a"),
             (Subject::coordination_task_broadcast(), "coordination.tasks.broadcast"),
-            (Subject::coordination_task_result("t"), "coordination.results.t"),
+            (Subject::coordination_task_result(&task), "coordination.results.t"),
             (Subject::coordination_resource_request("r"), "coordination.resources.r"),
             (Subject::coordination_election("d"), "coordination.election.d"),
             (Subject::coordination_barrier("b"), "coordination.sync.barrier.b"),
         ];
-        let check = |cases: &[(String, &str)], wildcards: &[&str]| {
+        let takers = |subject: &str, wildcards: &[&str]| {
+            let patterns = wildcards.iter().map(|w| SubjectPattern::parse(*w).expect("a pattern"));
+            patterns.filter(|pattern| pattern.matches(subject)).count()
+        };
+        let check = |cases: &[(String, &str)], own: &[&str], other: &[&str]| {
             for (built, expected) in cases {
                 assert_eq!(built, expected);
-                let takers = wildcards.iter().filter(|w| takes(w, built)).count();
-                assert_eq!(takers, 2, "{built}: the whole area and one part of it");
+                assert_eq!(takers(built, own), 2, "{built}: the whole area and one part of it");
+                assert_eq!(takers(built, other), 0, "{built} is of one area");
             }
         };
-        check(&supervision, &Subject::all_supervision_wildcards());
-        check(&coordination, &Subject::all_coordination_wildcards());
+        let areas = (Subject::all_supervision_wildcards(), Subject::all_coordination_wildcards());
+        check(&supervision, &areas.0, &areas.1);
+        check(&coordination, &areas.1, &areas.0);
+        assert_eq!(takers(Subject::supervision_events(), &areas.0), 1, "only the whole area");
     }
 
     #[test]
-    fn a_token_has_no_dot_space_or_wildcard() {
-        assert!(Subject::is_token("node-1_A"));
-        for bad in ["", "a.b", "a b", "*", ">", "a\r\nPUB x", &"x".repeat(129)] {
-            assert!(!Subject::is_token(bad), "{bad:?}");
+    fn two_names_are_no_task_types() {
+        assert!(Subject::is_task_type("count-words"));
+        for bad in ["assignment", "broadcast", "", "a.b", "*"] {
+            assert!(!Subject::is_task_type(bad), "{bad:?}");
         }
     }
 }
