@@ -1,0 +1,246 @@
+//! The lives of agents: their start, their restart, what one costs.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{median, pairs, spawn, spawn_bare, start_node, TIMEOUT};
+use crate::agent::AgentId;
+use crate::config::NodeConfig;
+use crate::error::{Error, Result};
+use crate::host::lunatic::clock;
+use crate::host::lunatic::mail::{self, MainMail};
+use crate::host::lunatic::names::{self, Lookup};
+use crate::host::lunatic::sys::{self, Pid, Received};
+use crate::host::lunatic::{Node, NodeHandle};
+use crate::message::{AgentStatus, Subject};
+use crate::time::Instant;
+
+/// Starts a node, asks an agent, and says so: the end of what `scripts/bench start` measures.
+pub(super) fn first_answer(config: &NodeConfig) -> Result<()> {
+    let mut node = Node::builder().start(config)?;
+    spawn(&mut node, "first", "echo")?;
+    let answer = node.request(&AgentId("first".to_owned()), &json!("hello"), TIMEOUT)?;
+    println!("{}", json!({ "answer": answer }));
+    Ok(())
+}
+
+/// Agents started per second, until the last of them runs, against bare processes that each answer.
+pub(super) fn spawn_rate(config: &NodeConfig) -> Result<()> {
+    const PROCESSES: usize = 500;
+    let mut node = start_node(config)?;
+    pairs(
+        "spawn",
+        "agents/s",
+        "bare Lunatic processes that each answer once",
+        || {
+            let started = clock::now();
+            let ids = spawn_agents(&mut node, PROCESSES)?;
+            let seconds = (clock::now() - started).as_secs_f64();
+            stop_agents(&mut node, &ids)?;
+            Ok(PROCESSES as f64 / seconds)
+        },
+        || {
+            let started = clock::now();
+            let processes = spawn_answering(PROCESSES)?;
+            let seconds = (clock::now() - started).as_secs_f64();
+            processes.into_iter().for_each(sys::kill);
+            Ok(PROCESSES as f64 / seconds)
+        },
+    )
+}
+
+/// From the kill of an agent to the answer of its replacement, against the kill and respawn of a
+/// bare process by the one that asks it; each value is the median over many.
+pub(super) fn restart(config: &NodeConfig) -> Result<()> {
+    /// Fresh ones for each value, as an agent may restart only a few times in a short while.
+    const AGENTS: usize = 100;
+    let mut node = start_node(config)?;
+    node.watch()?;
+    pairs(
+        "restart",
+        "us",
+        "a bare process, killed and spawned again by the process that asks it",
+        || {
+            let ids = spawn_agents(&mut node, AGENTS)?;
+            let times: Result<Vec<f64>> =
+                ids.iter().map(|id| restart_agent(&mut node, id)).collect();
+            stop_agents(&mut node, &ids)?;
+            Ok(median(times?))
+        },
+        || {
+            let times: Result<Vec<f64>> = (0..AGENTS).map(|_| restart_bare()).collect();
+            Ok(median(times?))
+        },
+    )
+}
+
+/// Shows `scripts/bench` a node before and after it has started agents that each answered.
+pub(super) fn memory_agents(config: &NodeConfig) -> Result<()> {
+    let mut node = start_node(config)?;
+    show_memory(|processes| {
+        for id in spawn_agents(&mut node, processes)? {
+            node.request(&id, &json!(1), TIMEOUT)?;
+        }
+        Ok(())
+    })
+}
+
+/// The same with bare processes.
+pub(super) fn memory_bare(_: &NodeConfig) -> Result<()> {
+    show_memory(|processes| spawn_answering(processes).map(drop))
+}
+
+/// Nobody in here can see what the runtime's process takes: says so when there is something to
+/// measure, and goes on once a file says that it was measured.
+fn show_memory(grow: impl FnOnce(usize) -> Result<()>) -> Result<()> {
+    const PROCESSES: usize = 5_000;
+    println!("{}", json!({ "phase": "before" }));
+    wait_for_file("measured-before")?;
+    grow(PROCESSES)?;
+    println!("{}", json!({ "phase": "after", "processes": PROCESSES }));
+    wait_for_file("measured-after")
+}
+
+fn wait_for_file(name: &str) -> Result<()> {
+    let deadline = clock::now() + Duration::from_secs(60);
+    while !std::path::Path::new(name).exists() {
+        before(deadline, "the file that says what was measured")?;
+        sys::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Starts agents, and waits until all of them run.
+fn spawn_agents(node: &mut NodeHandle, agents: usize) -> Result<Vec<AgentId>> {
+    let there = running(node)?;
+    let ids: Vec<_> = (0..agents).map(|number| AgentId(format!("bench-{number}"))).collect();
+    for id in &ids {
+        spawn(node, id.as_str(), "echo")?;
+    }
+    let deadline = clock::now() + TIMEOUT;
+    while running(node)? < there + agents as u64 {
+        before(deadline, "the agents to run")?;
+    }
+    Ok(ids)
+}
+
+fn stop_agents(node: &mut NodeHandle, ids: &[AgentId]) -> Result<()> {
+    let all = node.status()?.agents;
+    for id in ids {
+        node.stop(id)?;
+    }
+    let deadline = clock::now() + TIMEOUT;
+    while node.status()?.agents > all.saturating_sub(ids.len() as u64) {
+        before(deadline, "the agents to stop")?;
+        sys::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+fn running(node: &mut NodeHandle) -> Result<u64> {
+    Ok(node.status()?.by_status.get(&AgentStatus::Running).copied().unwrap_or_default())
+}
+
+/// Kills the agent's process, and says after how many µs its replacement has answered.
+///
+/// It waits for the event that tells of the replacement. To look again and again would measure
+/// itself: the process that is to die has been put last on the thread that would be busy looking.
+fn restart_agent(node: &mut NodeHandle, id: &AgentId) -> Result<f64> {
+    let Lookup::Runs(process) = names::look_up(&names::agent(id.as_str())) else {
+        return Err(Error::Node(format!("agent {id} does not run")));
+    };
+    let recovery = Subject::supervision_recovery(id);
+    let mut buffer = Vec::new();
+    let killed = clock::now();
+    sys::kill(process);
+    loop {
+        if sys::receive(&[], Some(TIMEOUT)) != Received::Message {
+            return Err(Error::Node(format!("agent {id} was not restarted")));
+        }
+        sys::read_message(&mut buffer);
+        match postcard::from_bytes(&buffer) {
+            Ok(MainMail::Event { subject, .. }) if subject == recovery => break,
+            _ => {}
+        }
+    }
+    node.request(id, &json!(1), TIMEOUT)?;
+    Ok((clock::now() - killed).as_secs_f64() * 1e6)
+}
+
+/// The same for a bare process, whose death is noticed by its link.
+fn restart_bare() -> Result<f64> {
+    let link = mail::new_tag();
+    let first = spawn_bare(Some(link), bare_answerer)?;
+    ask_bare(first)?;
+    let killed = clock::now();
+    sys::kill(first);
+    wait_for_death(link)?;
+    let second = spawn_bare(Some(link), bare_answerer)?;
+    ask_bare(second)?;
+    let micros = (clock::now() - killed).as_secs_f64() * 1e6;
+    sys::kill(second);
+    wait_for_death(link)?;
+    Ok(micros)
+}
+
+fn wait_for_death(link: i64) -> Result<()> {
+    match sys::receive(&[link], Some(TIMEOUT)) {
+        Received::LinkDied(_) => Ok(()),
+        _ => Err(Error::Node("a bare process did not die".to_owned())),
+    }
+}
+
+/// Starts bare processes, asks each, and waits for all answers.
+fn spawn_answering(processes: usize) -> Result<Vec<Pid>> {
+    let tag = mail::new_tag();
+    let mut spawned = Vec::new();
+    for _ in 0..processes {
+        let process = spawn_bare(None, bare_answerer)?;
+        sys::send(process, 0, &question(tag));
+        spawned.push(process);
+    }
+    for _ in 0..processes {
+        if sys::receive(&[tag], Some(TIMEOUT)) != Received::Message {
+            return Err(Error::Node("a bare process did not answer".to_owned()));
+        }
+    }
+    Ok(spawned)
+}
+
+fn ask_bare(process: Pid) -> Result<()> {
+    let tag = mail::new_tag();
+    sys::send(process, 0, &question(tag));
+    match sys::receive(&[tag], Some(TIMEOUT)) {
+        Received::Message => Ok(()),
+        _ => Err(Error::Node("a bare process did not answer".to_owned())),
+    }
+}
+
+/// Who asks, and the tag of the answer.
+fn question(tag: i64) -> [u8; 16] {
+    let mut question = [0; 16];
+    question[..8].copy_from_slice(&sys::this().0.to_le_bytes());
+    question[8..].copy_from_slice(&tag.to_le_bytes());
+    question
+}
+
+/// Answers each question.
+fn bare_answerer() {
+    let mut buffer = Vec::new();
+    loop {
+        sys::receive(&[], None);
+        sys::read_message(&mut buffer);
+        if let ([asker, tag], []) = buffer.as_chunks::<8>() {
+            sys::send(Pid(u64::from_le_bytes(*asker)), i64::from_le_bytes(*tag), b"1");
+        }
+    }
+}
+
+fn before(deadline: Instant, what: &str) -> Result<()> {
+    if clock::now() < deadline {
+        Ok(())
+    } else {
+        Err(Error::Node(format!("waited too long for {what}")))
+    }
+}
