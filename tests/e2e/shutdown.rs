@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use async_nats::ConnectOptions;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use support::{Client, Failed, NatsServer, Node, SOON, Seen, Watch, until};
@@ -250,4 +251,83 @@ async fn a_stop_without_a_server_ends_too_and_says_what_is_not_told() {
         node.result(Duration::from_secs(30)).await,
         "result: ok stopped=1 killed=1 flushed=false killed_agents=h"
     );
+}
+
+/// A node that was started by `scripts/run`, once it answers.
+async fn by_script(server: &NatsServer, client: &Client, env: &[(&str, &str)]) -> Node {
+    let mut builder = Node::builder("n1").by_script();
+    if !env.iter().any(|(name, _)| *name == "NATS_WEBSOCKET_URL") {
+        builder = builder.env("NATS_WEBSOCKET_URL", &server.websocket_url());
+    }
+    for (name, value) in env {
+        builder = builder.env(name, value);
+    }
+    let program = builder.run();
+    let node = Node::of("n1", program);
+    // The program may have to be built first.
+    node.answers(client, Duration::from_secs(300)).await;
+    node
+}
+
+#[tokio::test]
+async fn a_signal_to_the_script_stops_the_node_in_good_order() {
+    let server = NatsServer::start().await;
+    let client = server.client().await;
+    for signal in ["INT", "TERM"] {
+        let mut node = by_script(&server, &client, &[]).await;
+        let words = client.watch("chaos.stopped.a").await;
+        client.spawn(chaos("a", json!("publish"))).await;
+        node.signal(signal);
+        assert_eq!(node.result(SOON).await, "result: ok stopped=1 killed=0 flushed=true");
+        assert_eq!(node.status(SOON).await, Some(0), "{signal}");
+        words.find("its last word", SOON, |_| true).await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_to_the_script_ends_the_node_at_once() {
+    let server = NatsServer::start().await;
+    let client = server.client().await;
+    for (signal, status) in [("INT", 130), ("TERM", 143)] {
+        let mut node = by_script(&server, &client, &[("STOP_GRACE_MS", "3600000")]).await;
+        client.spawn(chaos("h", json!("hang"))).await;
+        node.signal(signal);
+        node.says("stopping node n1", SOON).await;
+        client.agent_is("h", "Stopping", SOON).await;
+        node.signal(signal);
+        assert_eq!(node.status(SOON).await, Some(status), "{signal}");
+        assert_eq!(node.output().lines_with("result:").len(), 0, "it could not say how it ended");
+    }
+}
+
+#[tokio::test]
+async fn without_a_server_a_signal_to_the_script_ends_the_node_at_once() {
+    let mut server = NatsServer::start().await;
+    let client = server.client().await;
+    let mut node = by_script(&server, &client, &[]).await;
+    server.kill();
+    node.signal("TERM");
+    assert_eq!(node.status(SOON).await, Some(143));
+    assert_eq!(node.output().lines_with("no NATS server takes the word to stop").len(), 1);
+    let wrong =
+        Node::builder("n1").by_script().env("STOP_GRACE_MS", "soon").run().status(SOON).await;
+    assert_eq!(wrong, Some(2));
+}
+
+#[tokio::test]
+async fn the_script_stops_a_node_on_a_server_that_wants_a_password() {
+    const PASSWORD: &str = r#"h"u\sh%7@"#;
+    let quoted = PASSWORD.replace('\\', r"\\").replace('"', "\\\"");
+    let server =
+        NatsServer::with(&format!("authorization {{ user: ann, password: \"{quoted}\" }}")).await;
+    let options = ConnectOptions::with_user_and_password("ann".into(), PASSWORD.into());
+    let client = server.client_with(&options).await;
+    let url = server.websocket_url_as("ann:h%22u%5Csh%257%40");
+    let in_url: &[(&str, &str)] = &[("NATS_WEBSOCKET_URL", &url)];
+    for env in [in_url, &[("NATS_USER", "ann"), ("NATS_PASSWORD", PASSWORD)]] {
+        let mut node = by_script(&server, &client, env).await;
+        client.spawn(chaos("a", json!("publish"))).await;
+        node.signal("INT");
+        assert_eq!(node.result(SOON).await, "result: ok stopped=1 killed=0 flushed=true");
+    }
 }
