@@ -163,7 +163,7 @@ impl Supervisor {
                 return Ok(());
             }
             Phase::Waiting { .. } | Phase::Failed => {
-                self.remove(id, "it was stopped".to_owned());
+                self.remove(id, "it was stopped".to_owned(), false);
                 return Ok(());
             }
             Phase::Killing { missed, .. } => Some(*missed),

@@ -27,6 +27,10 @@ async fn shut_down(client: &Client, grace_ms: u64) {
     client.ok("system.control.n1", json!({"Shutdown": {"grace_ms": grace_ms}})).await;
 }
 
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
 /// How many messages came on each subject, without what it begins with.
 fn counts(watch: &Watch, prefix: &str) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
@@ -74,39 +78,47 @@ async fn two_thousand_agents_under_load_stop_and_nothing_is_lost() {
     println!("stopped {AGENTS} agents, {STUCK} of them stuck for 2 s, in {:?}", asked.elapsed());
     worker.await.expect("the work");
 
-    // The last line: who overran.
-    let names: Vec<&str> = stuck.iter().map(String::as_str).collect();
+    // The last line, and the log: who overran. On a machine that is very busy that can be others
+    // than those that are stuck.
+    let overran = node.output().lines_with("did not stop within 2000 ms and was killed");
+    let id_of = |line: &String| {
+        line.split("agent=").nth(1).and_then(|rest| rest.split(' ').next()).map(str::to_owned)
+    };
+    let killed: BTreeSet<String> = overran.iter().filter_map(id_of).collect();
+    assert_eq!(killed.len(), overran.len(), "a line for each");
+    assert!(killed.is_superset(&stuck), "{killed:?}");
+    let names: Vec<&str> = killed.iter().map(String::as_str).take(100).collect();
     let expected = format!(
-        "result: ok stopped={} killed={STUCK} flushed=true killed_agents={}",
-        AGENTS - STUCK,
-        names.join(",")
+        "result: ok stopped={} killed={} flushed=true killed_agents={}{}",
+        AGENTS - killed.len(),
+        killed.len(),
+        names.join(","),
+        if killed.len() > 100 { ",..." } else { "" }
     );
     assert_eq!(result, expected);
-    for id in &stuck {
-        let told = format!("agent={id} did not stop within 2000 ms and is killed");
-        assert_eq!(node.output().lines_with(&told).len(), 1, "{told}");
-    }
+    let in_time: BTreeSet<String> =
+        polite.iter().filter(|id| !killed.contains(*id)).cloned().collect();
 
     // What an agent says that it published before the stop has arrived, to the last message.
     let last = until("the last words arrive", SOON, || {
-        let last = last_words.all();
-        (last.len() >= polite.len()).then_some(last)
+        let last: Vec<Value> = last_words.all().iter().map(Seen::json).collect();
+        let last = last.into_iter().map(|word| (text(&word["agent_id"]), word));
+        let last: BTreeMap<String, Value> = last.filter(|(id, _)| in_time.contains(id)).collect();
+        (last.len() == in_time.len()).then_some(last)
     })
     .await;
     let published: BTreeMap<String, u64> = last
-        .iter()
-        .map(|seen| seen.json())
-        .map(|word| {
-            let id = word["agent_id"].as_str().expect("its id").to_owned();
-            (id, word["published"].as_u64().expect("a number"))
-        })
+        .into_iter()
+        .map(|(id, word)| (id, word["published"].as_u64().expect("a number")))
         .filter(|(_, published)| *published > 0)
         .collect();
-    assert_eq!(last.len(), polite.len(), "each on_stop ran once");
+    until("what was published arrives", SOON, || {
+        let mut arrived = counts(&load, "load.");
+        arrived.retain(|id, _| in_time.contains(id));
+        (arrived == published).then_some(())
+    })
+    .await;
     let all: u64 = published.values().sum();
-    until("what was published arrives", SOON, || (load.all().len() as u64 >= all).then_some(()))
-        .await;
-    assert_eq!(counts(&load, "load."), published);
     println!("{all} messages were published before the stop, and all have arrived");
 
     // The end of each agent was told, with its reason.
@@ -119,8 +131,8 @@ async fn two_thousand_agents_under_load_stop_and_nothing_is_lost() {
     assert_eq!(told.len(), AGENTS);
     for (_, end) in told {
         let id = end["agent_id"].as_str().expect("its id");
-        let killed = end["reason"] == "it was killed, since it did not stop";
-        assert_eq!(killed, stuck.contains(id), "{end}");
+        let was_killed = end["reason"] == "it was killed, since it did not stop";
+        assert_eq!(was_killed, killed.contains(id), "{end}");
     }
     until("and by the supervisor", SOON, || {
         let stops = steps.all().into_iter().map(|seen| seen.event());

@@ -42,7 +42,7 @@ fn those_that_overrun_are_counted_and_the_first_hundred_named() {
 #[lunatic::test]
 fn a_supervisor_that_dies_in_the_stop_takes_its_agents_and_no_time() {
     fn killer() {
-        await_name(STOP_BEGAN);
+        await_stop();
         sys::kill(sys::lookup("node/agents").unwrap());
     }
     let mut node = node("stop_without_supervisor");
@@ -56,7 +56,7 @@ fn a_supervisor_that_dies_in_the_stop_takes_its_agents_and_no_time() {
 #[lunatic::test]
 fn the_store_and_the_events_can_die_in_the_stop() {
     fn killer() {
-        await_name(STOP_BEGAN);
+        await_stop();
         for part in ["node/store", "node/events"] {
             sys::kill(sys::lookup(part).unwrap());
         }

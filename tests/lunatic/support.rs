@@ -46,6 +46,15 @@ pub(crate) fn await_name(name: &str) -> Pid {
     }
 }
 
+/// Waits until the agent with `mark_stop` was told to stop; it may have ended since then.
+pub(crate) fn await_stop() {
+    let started = Instant::now();
+    while sys::lookup(STOP_BEGAN).is_none() {
+        assert!(started.elapsed() < DEADLINE, "nobody was told to stop");
+        sys::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Starts a process beside the tree.
 pub(crate) fn spawn(entry: fn()) -> Pid {
     sys::spawn(&Permissions::none().unwrap(), None, entry).unwrap()

@@ -138,7 +138,7 @@ impl LastAct {
 
 /// `chaos`: answers like `echo`, except that `{"die": …}` makes it do so, and that
 /// `{"publish": SUBJECT}` is published there as well. With `on_stop` in its `args` it does something
-/// when it is told to stop, too: see [`LastAct`].
+/// when it is told to stop, too: `publish`, `store`, `fail`, or a way to die, alone or in an array.
 #[derive(Debug, Default)]
 pub struct Chaos {
     handled: u64,

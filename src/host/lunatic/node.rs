@@ -200,8 +200,7 @@ impl NodeHandle {
     const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
     /// The same while there is no connection to a server: it may come back any moment.
     const OFFLINE_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-    /// How often it is looked whether the supervisor still lives, and for how long a part may be
-    /// on its way back.
+    /// How often it is looked whether the supervisor still lives.
     const LOOK: Duration = Duration::from_millis(150);
 
     /// A further handle to the node that runs in this runtime already.
@@ -340,7 +339,8 @@ impl NodeHandle {
 
     /// Ends the node: every agent's `on_stop`, for which they have `grace` together, a kill for
     /// those that take longer, and then everything that is still to be published. A `Shutdown` on
-    /// `system.control` that comes meanwhile can shorten the grace.
+    /// `system.control` that comes meanwhile can shorten the grace. A handle that was attached stops
+    /// and flushes likewise; the node without agents is left to the process that started it.
     ///
     /// It takes at most `grace` and 12 s, whatever dies on the way.
     pub fn shutdown(mut self, grace: Duration) -> Result<Stopped> {
@@ -356,11 +356,12 @@ impl NodeHandle {
         let tag = mail::new_tag();
         let waiter = Waiter { pid: sys::this().0, tag };
         let end = clock::now() + grace;
-        let mut stop = Stop { waiter, grace, end, asked: None, agents: 0, lost: 0 };
+        let mut stop =
+            Stop { waiter, grace, end, asked: None, missing_since: None, agents: 0, lost: 0 };
         loop {
-            stop.ask_who_lives();
+            let is_there = stop.ask_who_lives();
             let left = stop.end + Self::STOP_TIMEOUT - clock::now();
-            if left.is_zero() {
+            if left.is_zero() || !is_there {
                 log::error!("node: the agent supervisor does not say how its agents ended");
                 return Ok(AllStopped { killed: stop.agents, ..AllStopped::default() });
             }
@@ -398,9 +399,11 @@ impl NodeHandle {
         let timeout = if online { Self::FLUSH_TIMEOUT } else { Self::OFFLINE_FLUSH_TIMEOUT };
         let deadline = clock::now() + timeout;
         let step = || (deadline - clock::now()).min(timeout / 5);
-        connection::stop_listening(step());
-        if !gateway::finish(step()) {
-            log::warn!("node: the gateway did not answer everything before the end");
+        if self.root.is_some() {
+            connection::stop_listening(step());
+            if !gateway::finish(step()) {
+                log::warn!("node: the gateway did not answer everything before the end");
+            }
         }
         let told = match names::look_up(names::EVENTS) {
             Lookup::Runs(events) => {
@@ -444,6 +447,8 @@ struct Stop {
     end: Instant,
     /// The supervisor that was asked.
     asked: Option<Pid>,
+    /// Since when there is none.
+    missing_since: Option<Instant>,
     /// How many agents there were when it was.
     agents: u64,
     /// How many of them went with a supervisor that died.
@@ -453,13 +458,19 @@ struct Stop {
 impl Stop {
     /// How long the supervisor may take to say how many agents there are.
     const TO_COUNT: Duration = Duration::from_secs(1);
+    /// How long its successor may take to be there, if it has died: the root starts it at once.
+    const TO_RETURN: Duration = Duration::from_secs(2);
 
-    /// Asks the supervisor, and its successor if it has died.
-    fn ask_who_lives(&mut self) {
+    /// Asks the supervisor, and its successor if it has died; false if there is none any more.
+    fn ask_who_lives(&mut self) -> bool {
         if self.asked.is_some_and(sys::exists) {
-            return;
+            return true;
         }
-        let Lookup::Runs(supervisor) = names::look_up(names::SUPERVISOR) else { return };
+        let Lookup::Runs(supervisor) = names::look_up(names::SUPERVISOR) else {
+            let since = *self.missing_since.get_or_insert_with(clock::now);
+            return clock::now() - since < Self::TO_RETURN;
+        };
+        self.missing_since = None;
         let left = if self.asked.is_some() {
             log::error!("node: the agent supervisor died in the stop, and its agents with it");
             // Some of them may have ended well before; nobody is left who knows.
@@ -474,6 +485,7 @@ impl Stop {
         };
         self.asked = Some(supervisor);
         self.ask(left);
+        true
     }
 
     fn ask(&self, grace: Duration) {
@@ -487,7 +499,7 @@ impl Stop {
     fn shorten(&mut self, grace: Duration) {
         let end = clock::now() + grace;
         if end < self.end {
-            self.end = end;
+            (self.grace, self.end) = (grace, end);
             self.ask(grace);
         }
     }

@@ -63,6 +63,8 @@ struct Child {
     pid: Pid,
     incarnation: u64,
     link: i64,
+    /// Whether it was to be killed and did not exist any more.
+    is_gone: bool,
 }
 
 struct SupervisorHost {
@@ -170,7 +172,7 @@ impl SupervisorHost {
                     self.hide_if_failed(&event);
                 }
                 Output::StartRefused { id, reason, .. } => self.start_refused(&id, &reason),
-                Output::Removed { id, .. } => self.removed(&id),
+                Output::Removed { id, killed, .. } => self.removed(&id, killed),
                 Output::Wait(deadline) => {
                     let stop = self.stopping.as_ref().map(|stopping| stopping.deadline);
                     let next = [deadline, stop].into_iter().flatten().min();
@@ -380,7 +382,7 @@ impl SupervisorHost {
         sys::register_for(&names::agent(id.as_str()), pid, sys::this());
         mail::start(pid, &start);
         log::debug!("supervisor: agent={id} incarnation={incarnation} process={}", pid.0);
-        Ok(Child { pid, incarnation, link })
+        Ok(Child { pid, incarnation, link, is_gone: false })
     }
 
     fn start_refused(&mut self, id: &AgentId, reason: &str) {
@@ -403,10 +405,12 @@ impl SupervisorHost {
         self.tell_connection(&connection::Mail::UnsubscribeAgent { id: id.as_str() });
     }
 
-    fn removed(&mut self, id: &AgentId) {
+    fn removed(&mut self, id: &AgentId, killed: bool) {
         self.hide(id);
-        if let Some(stopping) = self.stopping.as_mut() {
-            stopping.stopped += u64::from(!stopping.killed.contains(id));
+        if killed {
+            self.overran(id);
+        } else if let Some(stopping) = self.stopping.as_mut() {
+            stopping.stopped += 1;
         }
         self.all_stopped();
     }
@@ -418,13 +422,12 @@ impl SupervisorHost {
     }
 
     fn kill(&mut self, id: &AgentId, incarnation: u64) {
-        match self.child(id, incarnation).map(|child| child.pid) {
-            Some(pid) if sys::exists(pid) => {
-                self.overran(id);
-                sys::kill(pid);
-            }
-            // It is gone already: its death was told before the engine wanted it dead, or is on
-            // its way and will change nothing more.
+        let child = self.children.get_mut(id).filter(|child| child.incarnation == incarnation);
+        match child {
+            Some(child) if sys::exists(child.pid) => sys::kill(child.pid),
+            // It is gone already, and what it said last is in the mailbox: that is why it died.
+            Some(child) if !child.is_gone => child.is_gone = true,
+            // Its death was told before the engine wanted it dead, or never will be.
             _ => {
                 self.forget(id, incarnation);
                 let died = Input::Died { id: id.clone(), incarnation };
@@ -442,7 +445,7 @@ impl SupervisorHost {
         let Some(stopping) = self.stopping.as_mut() else { return };
         if stopping.killed.insert(id.clone()) {
             let grace = stopping.grace.as_millis();
-            log::warn!("supervisor: agent={id} did not stop within {grace} ms and is killed");
+            log::warn!("supervisor: agent={id} did not stop within {grace} ms and was killed");
         }
     }
 

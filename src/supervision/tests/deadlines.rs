@@ -111,6 +111,15 @@ fn one_that_does_not_stop_is_killed_after_its_grace() {
 }
 
 #[test]
+fn a_farewell_that_the_kill_overtook_is_a_stop_all_the_same() {
+    let mut sim = Sim::running(SupervisorConfig::default(), agent("a"));
+    sim.stop("a");
+    assert_eq!(sim.wait(), ["Kill a1"]);
+    let lines = sim.said("a", 1, LastWord::Farewell);
+    assert_eq!(lines.last().map(String::as_str), Some("Removed a: it was stopped"));
+}
+
+#[test]
 fn a_panic_while_stopping_is_a_failure_and_the_end() {
     let mut sim = Sim::running(SupervisorConfig::default(), agent("a"));
     sim.stop("a");

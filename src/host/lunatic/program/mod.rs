@@ -166,3 +166,27 @@ fn wait_for_the_end(node: &mut NodeHandle) -> Result<Duration> {
 fn all_ended(node: &NodeSummary) -> bool {
     node.by_status.keys().all(|&status| status == AgentStatus::Failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_names_those_that_were_killed() {
+        let killed_agents = vec![AgentId("a".to_owned()), AgentId("b".to_owned())];
+        let mut stopped = Stopped { stopped: 3, killed: 2, killed_agents, flushed: true };
+        let line = "result: ok stopped=3 killed=2 flushed=true killed_agents=a,b";
+        assert_eq!(result_line(&stopped, false), line);
+        stopped.killed = 101;
+        assert!(
+            result_line(&stopped, false).ends_with("killed=101 flushed=true killed_agents=a,b,...")
+        );
+        let parsed: serde_json::Value =
+            serde_json::from_str(&result_line(&stopped, true)).expect("JSON");
+        assert_eq!(parsed["killed_agents"], json!(["a", "b"]));
+        assert_eq!(
+            result_line(&Stopped::default(), false),
+            "result: ok stopped=0 killed=0 flushed=false"
+        );
+    }
+}
