@@ -72,13 +72,15 @@ free_port() {
 }
 
 # ws_talk HOST PORT [BYTES]: opens a NATS WebSocket, sends the protocol BYTES (printf %b) if there
-# are any, and waits for the server to have taken them. Fails if no NATS answers there.
+# are any, and waits for the server to have taken them. Fails if no NATS answers there, or if it
+# refuses.
 ws_talk() {
-    # By bash's own sockets: nothing has to be installed for it.
+    # By bash's own sockets: nothing has to be installed for it. What is sent can have a password in
+    # it, and the arguments of a process are there for all to see, its environment is not.
     # shellcheck disable=SC2016 # the inner shell expands them
-    timeout 5 bash -c '
+    WS_FRAME=$(ws_frame "${3-}") timeout 5 bash -c '
         set -euo pipefail
-        host=$1 port=$2 frame=$3
+        host=$1 port=$2 frame=$WS_FRAME
         exec 3<>"/dev/tcp/$host/$port"
         printf "%s\r\n" "GET / HTTP/1.1" "Host: $host:$port" "Upgrade: websocket" \
             "Connection: Upgrade" "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==" \
@@ -90,16 +92,32 @@ ws_talk() {
         [[ -n $frame ]] || exit 0
         printf "%b" "$frame" >&3
         while IFS= read -r -t 2 -d G part <&3; do
+            [[ $part != *-ERR* ]] || exit 1
             [[ $part != *PON ]] || exit 0
         done
         exit 1
-    ' ws_talk "$1" "$2" "$(ws_frame "${3-}")" 2>/dev/null
+    ' ws_talk "$1" "$2" 2>/dev/null
 }
 
-# ws_publish HOST PORT SUBJECT BODY: publishes on a NATS that asks for no credentials.
+# ws_publish HOST PORT SUBJECT BODY: publishes on a NATS that asks for no credentials, or for those in
+# NATS_TOKEN, or NATS_USER and NATS_PASSWORD.
 ws_publish() {
-    local connect='CONNECT {"verbose":false,"pedantic":false,"protocol":1,"lang":"bash","version":"1"}'
-    ws_talk "$1" "$2" "$connect\\r\\nPUB $3 ${#4}\\r\\n$4\\r\\nPING\\r\\n"
+    local connect='{"verbose":false,"pedantic":false,"protocol":1,"lang":"bash","version":"1"'
+    [[ -z ${NATS_TOKEN-} ]] || connect+=,\"auth_token\":$(json_string "$NATS_TOKEN")
+    if [[ -n ${NATS_USER-} ]]; then
+        connect+=,\"user\":$(json_string "$NATS_USER")
+        connect+=,\"pass\":$(json_string "${NATS_PASSWORD-}")
+    fi
+    connect+='}'
+    # printf %b would take its backslashes for its own.
+    connect=${connect//\\/\\\\}
+    ws_talk "$1" "$2" "CONNECT $connect\\r\\nPUB $3 ${#4}\\r\\n$4\\r\\nPING\\r\\n"
+}
+
+# json_string TEXT: as a string of JSON, for texts without control characters.
+json_string() {
+    local text=${1//\\/\\\\}
+    printf '"%s"' "${text//\"/\\\"}"
 }
 
 # ws_frame BYTES: one masked binary frame with BYTES (printf %b), as escapes for printf %b. The

@@ -42,7 +42,8 @@ pub trait Agent: Send {
     /// Handles one message.
     async fn handle(&mut self, ctx: &mut Context, message: Message) -> Result<()>;
 
-    /// Called when the agent is told to stop, before its process ends; not when it is killed.
+    /// Called when the agent is told to stop, before its process ends; not when it is killed, also
+    /// if it takes longer than the grace. What it publishes, sends and stores is not lost.
     async fn on_stop(&mut self, ctx: &mut Context) -> Result<()> {
         let _ = ctx;
         Ok(())

@@ -105,6 +105,8 @@ pub enum SystemMessage {
 impl SystemMessage {
     /// What `Shutdown` gives the agents if it does not say.
     pub const DEFAULT_GRACE_MS: u64 = 5_000;
+    /// The most that it can give them: one day.
+    pub const MAX_GRACE_MS: u64 = 86_400_000;
 
     /// Parses a body, in an envelope or bare. Errors as for [`AgentCommand::parse`].
     pub fn parse(bytes: &[u8], max_bytes: usize) -> Result<Self, WireError> {
@@ -121,7 +123,11 @@ impl TryFrom<Value> for SystemMessage {
         let message = match variant.name.as_str() {
             "Ping" => Self::Ping,
             "Shutdown" => Self::Shutdown {
-                grace_ms: variant.number("grace_ms", 0..=86_400_000, Self::DEFAULT_GRACE_MS)?,
+                grace_ms: variant.number(
+                    "grace_ms",
+                    0..=Self::MAX_GRACE_MS,
+                    Self::DEFAULT_GRACE_MS,
+                )?,
             },
             "Drain" => Self::Drain,
             _ => return Err(variant.unknown("command", "Ping, Shutdown or Drain")),
@@ -291,8 +297,11 @@ mod tests {
             assert_eq!(error.code, code, "{body}: {error}");
             assert!(error.message.contains(named), "{body}: {error}");
         }
+        let longest = json!({"Shutdown": {"grace_ms": SystemMessage::MAX_GRACE_MS}});
+        assert!(system(&longest).is_ok());
         let error = system(&json!({"Shutdown": {"grace_ms": 86_400_001_u64}})).expect_err("long");
         assert_eq!(error.code, BadShape, "{error}");
+        assert!(error.message.contains("86400001, and must be 0 to 86400000"), "{error}");
     }
 
     #[test]

@@ -196,6 +196,9 @@ pub struct NodeSummary {
     pub agents: u64,
     /// How many of them are in each status; statuses without an agent are absent.
     pub by_status: BTreeMap<AgentStatus, u64>,
+    /// Whether it takes no new agents, and ends when the last one has; absent while it does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// What moves by itself, or with each piece of bad input.
     pub counters: NodeCounters,
 }
@@ -308,6 +311,7 @@ mod tests {
         };
         let json = serde_json::to_value(&summary).expect("serializes");
         assert_eq!(json["by_status"], json!({"Running": 2}));
+        assert_eq!(json.get("draining"), None, "as long as it is not");
         assert_eq!(
             json["counters"],
             json!({"uptime_ms": 5, "restarts": 0, "bad_input": 0, "events_dropped": 1})

@@ -130,7 +130,8 @@ pub enum Output {
         /// Its incarnation.
         incarnation: u64,
     },
-    /// Kill the process; then say `Died`, also if it was gone already.
+    /// Kill the process; then say `Died`, also if it was gone already. What it said before, and
+    /// what is known of its death, goes in first.
     Kill {
         /// The agent.
         id: AgentId,
@@ -167,6 +168,8 @@ pub enum Output {
         incarnation: u64,
         /// Why.
         reason: String,
+        /// Whether it did not stop as it was told, and was killed.
+        killed: bool,
     },
     /// Nothing more to do: wait for a fact, or until then, and then say `Tick`.
     Wait(Option<Instant>),

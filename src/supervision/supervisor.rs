@@ -138,8 +138,8 @@ impl Supervisor {
         Ok(incarnation)
     }
 
-    /// Ends an agent for good: it is told to stop, and killed when its grace is over. Another
-    /// `stop` changes nothing. One without a process is removed at once.
+    /// Ends an agent for good: it is told to stop, and killed when its grace is over. One without
+    /// a process is removed at once. Another `stop` can only shorten the grace.
     pub fn stop(&mut self, now: Now, id: &AgentId) -> Result<(), UnknownAgent> {
         self.stop_within(now, id, self.config.stop_grace)
     }
@@ -154,16 +154,22 @@ impl Supervisor {
         let Some(child) = self.children.get_mut(id) else {
             return Err(UnknownAgent(id.clone()));
         };
-        let missed = match child.phase {
-            Phase::Stopping { .. } => return Ok(()),
-            Phase::Waiting { .. } | Phase::Failed => {
-                self.remove(id, "it was stopped".to_owned());
+        let until = now.at + grace;
+        let missed = match &mut child.phase {
+            Phase::Stopping { kill_at, .. } => {
+                // Who is in a hurry now was not when it was told first; never the other way round.
+                *kill_at = until.min(*kill_at);
+                self.rearm(id);
                 return Ok(());
             }
-            Phase::Killing { missed, .. } => Some(missed),
+            Phase::Waiting { .. } | Phase::Failed => {
+                self.remove(id, "it was stopped".to_owned(), false);
+                return Ok(());
+            }
+            Phase::Killing { missed, .. } => Some(*missed),
             Phase::Starting { .. } | Phase::Running(_) => None,
         };
-        child.phase = Phase::Stopping { kill_at: now.at + grace, killed: missed.is_some(), missed };
+        child.phase = Phase::Stopping { kill_at: until, killed: missed.is_some(), missed };
         if missed.is_none() {
             self.out.push(Output::Stop { id: id.clone(), incarnation: child.incarnation });
         }
@@ -172,10 +178,11 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Stops all agents; gives how many there were.
-    pub fn stop_all(&mut self, now: Now) -> usize {
-        let ids: Vec<AgentId> = self.children.keys().cloned().collect();
-        ids.iter().filter(|id| self.stop(now, id).is_ok()).count()
+    /// Stops all agents, each with this grace; gives how many there were. As with one, a further
+    /// call can only shorten it.
+    pub fn stop_all(&mut self, now: Now, grace: Duration) -> usize {
+        let ids: Vec<AgentId> = self.ids().cloned().collect();
+        ids.iter().filter(|id| self.stop_within(now, id, grace).is_ok()).count()
     }
 
     /// Takes a fact, and then sees to those whose time has come.
@@ -228,6 +235,11 @@ impl Supervisor {
     /// How many replacements ran, of all agents there ever were.
     pub fn restarts(&self) -> u64 {
         self.restarts
+    }
+
+    /// The agents, in the order of their ids.
+    pub fn ids(&self) -> impl Iterator<Item = &AgentId> {
+        self.children.keys()
     }
 
     /// An agent's config.

@@ -7,6 +7,7 @@
 mod messages;
 mod sandbox;
 mod state;
+mod stop;
 mod supervisor;
 mod support;
 mod tree;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use rust_wasm_lunatic_nats::host::lunatic::sys::{self, Permissions, Pid};
 use rust_wasm_lunatic_nats::host::lunatic::{Node, NodeEvent, NodeHandle};
 use rust_wasm_lunatic_nats::supervision::FailureType;
 use rust_wasm_lunatic_nats::{
@@ -28,6 +29,35 @@ pub(crate) fn node_with(test: &str, change: impl FnOnce(&mut NodeConfig)) -> Nod
     let mut node = builder.start(&config).unwrap();
     node.watch().unwrap();
     node
+}
+
+/// What an agent with `mark_stop` is registered under when it is told to stop.
+pub(crate) const STOP_BEGAN: &str = "test/stop_began";
+
+/// Waits until a process that lives has a name.
+pub(crate) fn await_name(name: &str) -> Pid {
+    let started = Instant::now();
+    loop {
+        match sys::lookup(name) {
+            Some(pid) if sys::exists(pid) => return pid,
+            _ => assert!(started.elapsed() < DEADLINE, "nobody is registered as {name}"),
+        }
+        sys::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until the agent with `mark_stop` was told to stop; it may have ended since then.
+pub(crate) fn await_stop() {
+    let started = Instant::now();
+    while sys::lookup(STOP_BEGAN).is_none() {
+        assert!(started.elapsed() < DEADLINE, "nobody was told to stop");
+        sys::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Starts a process beside the tree.
+pub(crate) fn spawn(entry: fn()) -> Pid {
+    sys::spawn(&Permissions::none().unwrap(), None, entry).unwrap()
 }
 
 pub(crate) fn data_dir(test: &str) -> PathBuf {
@@ -193,6 +223,9 @@ impl Agent for Probe {
     }
 
     async fn on_stop(&mut self, ctx: &mut Context) -> Result<()> {
+        if ctx.config().args.get("mark_stop").is_some() {
+            sys::register(STOP_BEGAN, sys::this());
+        }
         if let Some(to) = ctx.config().args.get("bye_to").and_then(Value::as_str) {
             let to = AgentId(to.to_owned());
             ctx.send(&to, "bye").await?;

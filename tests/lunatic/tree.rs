@@ -3,10 +3,49 @@
 use std::time::{Duration, Instant};
 
 use rust_wasm_lunatic_nats::host::lunatic::{sys, NodeEvent, NodeHandle, Stopped};
-use rust_wasm_lunatic_nats::{AgentConfig, MemoryBackendType};
+use rust_wasm_lunatic_nats::{AgentConfig, MemoryBackendType, NodeConfig};
 use serde_json::json;
 
 use crate::support::*;
+
+fn as_attached() -> NodeHandle {
+    let mut config = NodeConfig::new(id("test"));
+    config.nats = None;
+    NodeHandle::attach(&config).unwrap()
+}
+
+#[lunatic::test]
+fn more_than_sixteen_watchers_are_refused_until_one_has_ended() {
+    fn watcher() {
+        // What an earlier one has left behind does not count.
+        match as_attached().watch() {
+            Ok(()) => loop {
+                sys::receive(&[1], None);
+            },
+            Err(error) => {
+                assert!(error.to_string().contains("16 processes watch already"), "{error}");
+                sys::register("test/refused", sys::this());
+                sys::receive(&[1], None);
+            }
+        }
+    }
+    let mut node = node("watchers");
+    // With the one that this test is.
+    for number in 1..16 {
+        spawn(watcher);
+        await_name(&format!("node/watcher/{number}"));
+    }
+    spawn(watcher);
+    await_name("test/refused");
+    node.watch().expect("it watches already");
+    let first = await_name("node/watcher/1");
+    sys::kill(first);
+    while sys::exists(first) {
+        sys::sleep(Duration::from_millis(1));
+    }
+    let next = spawn(watcher);
+    assert_eq!(await_name("node/watcher/1"), next);
+}
 
 fn kill_part(name: &str) {
     let old = sys::lookup(name).unwrap();
@@ -33,7 +72,7 @@ fn the_death_of_the_store_or_of_events_touches_no_agent() {
     assert_eq!(ask(&mut node, "s", json!({ "Get": { "key": "k" } })).unwrap(), json!(7));
     kill_part("node/events");
     assert_eq!(incarnation(&mut node, "a"), 1);
-    node.watch().unwrap();
+    // Who watched the process before it goes on watching.
     ask(&mut node, "a", json!({ "fail": "x" })).unwrap_err();
     assert_eq!(event(&mut node, failure)["agent_id"], "a");
 }
@@ -90,6 +129,7 @@ fn a_graceful_stop_runs_on_stop_and_counts_who_had_to_be_killed() {
     node.spawn(&AgentConfig { timeout_ms: 60_000, ..config("stuck", "chaos") }).unwrap();
     node.send(&id("stuck"), &json!({ "die": "hang" })).unwrap();
     let stopped = node.shutdown(Duration::from_millis(300)).unwrap();
-    assert_eq!(stopped, Stopped { stopped: 1, killed: 1, flushed: true });
+    let killed_agents = vec![id("stuck")];
+    assert_eq!(stopped, Stopped { stopped: 1, killed: 1, killed_agents, flushed: true });
     assert!(sys::lookup("agent/stuck").is_none_or(|pid| !sys::exists(pid)));
 }

@@ -232,12 +232,48 @@ impl Running {
     fn stop(mut self) {
         if let Err(error) = outcome(run_ready(self.agent.on_stop(&mut self.ctx))) {
             log::warn!("agent={} on_stop failed: {error}", self.id);
+            self.failed(&error, None);
         }
+        self.refuse_the_rest();
         self.turn_over();
         // What the agent's own `Drop` does wrong is a death like any other, and the farewell is
         // the last thing that this process does.
         drop(self);
         deaths::farewell();
+    }
+}
+
+impl Running {
+    /// Who asked too late, behind the word to stop, learns so, and does not wait for nothing.
+    fn refuse_the_rest(&mut self) {
+        let error = WireError::new(
+            ErrorCode::UnknownAgent,
+            format!("agent {} was stopped before it saw the message", self.id),
+        );
+        // What waits is what lies before a mail that is sent now.
+        let mut buffer = Vec::new();
+        let end = mail::new_tag();
+        sys::send(sys::this(), end, &[]);
+        loop {
+            if sys::receive(&[], None) != Received::Message {
+                continue;
+            }
+            if sys::message_tag() == end {
+                return;
+            }
+            sys::read_message(&mut buffer);
+            // What was posted in a batch was sent one way, and nobody waits.
+            if let Some(Waiter { pid, tag }) =
+                LocalMessage::decode(&buffer).and_then(|message| message.waiter)
+            {
+                self.refuse(Some(ReplyTo::Process { id: pid, tag }), &error);
+            } else if let Ok(AgentMail::Inputs(inputs)) = postcard::from_bytes(&buffer) {
+                for subject in inputs.iter().filter_map(|input| input.reply) {
+                    let (subject, asker) = (subject.to_owned(), AgentId::external());
+                    self.refuse(Some(ReplyTo::Subject { subject, asker }), &error);
+                }
+            }
+        }
     }
 }
 

@@ -3,12 +3,13 @@
 use std::hint::black_box;
 
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{json, Map, Value};
 
 use super::mail;
 use super::sys;
 use crate::agent::{Agent, Context};
 use crate::error::{Error, Result};
+use crate::memory::StateAction;
 use crate::message::Message;
 use crate::supervision::FailureType;
 
@@ -96,19 +97,92 @@ fn recurse(depth: u64) -> u64 {
     recurse(frame[0] + 1) + frame[63]
 }
 
-/// `chaos`: answers like `echo`, except that `{"die": …}` makes it do so.
+/// What `chaos` does when it is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastAct {
+    /// Publishes what it has done, on `chaos.stopped.<its id>`.
+    Publish,
+    /// Stores the same in its state, under `stopped`.
+    Store,
+    /// Returns an error.
+    Fail,
+    /// Dies.
+    Die(Death),
+}
+
+impl LastAct {
+    /// What `args` ask for under `on_stop`: one name, or several in an array.
+    fn asked_for(args: &Map<String, Value>) -> Result<Vec<Self>> {
+        match args.get("on_stop") {
+            None => Ok(Vec::new()),
+            Some(Value::Array(names)) => names.iter().map(Self::by_name).collect(),
+            Some(name) => Ok(vec![Self::by_name(name)?]),
+        }
+    }
+
+    fn by_name(name: &Value) -> Result<Self> {
+        match name.as_str() {
+            Some("publish") => Ok(Self::Publish),
+            Some("store") => Ok(Self::Store),
+            Some("fail") => Ok(Self::Fail),
+            other => other.and_then(Death::by_name).map(Self::Die).ok_or_else(|| {
+                let deaths = Death::ALL.map(|(name, _)| name).join(", ");
+                let text = format!(
+                    "args.on_stop is {name}, and must be publish, store, fail, {deaths}, or an array of these"
+                );
+                Error::failure(FailureType::ProtocolViolation, text)
+            }),
+        }
+    }
+}
+
+/// `chaos`: answers like `echo`, except that `{"die": …}` makes it do so, and that
+/// `{"publish": SUBJECT}` is published there as well. With `on_stop` in its `args` it does something
+/// when it is told to stop, too: `publish`, `store`, `fail`, or a way to die, alone or in an array.
 #[derive(Debug, Default)]
-pub struct Chaos;
+pub struct Chaos {
+    handled: u64,
+    published: u64,
+    last_acts: Vec<LastAct>,
+}
 
 #[async_trait]
 impl Agent for Chaos {
+    async fn on_start(&mut self, ctx: &mut Context) -> Result<()> {
+        self.last_acts = LastAct::asked_for(&ctx.config().args)?;
+        Ok(())
+    }
+
     async fn handle(&mut self, ctx: &mut Context, message: Message) -> Result<()> {
-        match Death::asked_for(&message.payload)? {
-            Some(death) => die(death),
-            None => {
-                let payload = message.payload.clone();
-                ctx.answer(&message, payload).await
+        if let Some(death) = Death::asked_for(&message.payload)? {
+            die(death);
+        }
+        self.handled += 1;
+        if let Some(subject) = message.payload.get("publish").and_then(Value::as_str) {
+            ctx.publish(subject, message.payload.to_string().as_bytes()).await?;
+            self.published += 1;
+        }
+        let payload = message.payload.clone();
+        ctx.answer(&message, payload).await
+    }
+
+    async fn on_stop(&mut self, ctx: &mut Context) -> Result<()> {
+        let done = json!({ "agent_id": ctx.id(), "handled": self.handled,
+            "published": self.published });
+        for act in std::mem::take(&mut self.last_acts) {
+            match act {
+                LastAct::Publish => {
+                    let subject = format!("chaos.stopped.{}", ctx.id());
+                    ctx.publish(&subject, done.to_string().as_bytes()).await?;
+                }
+                LastAct::Store => {
+                    let (key, value) = ("stopped".to_owned(), done.clone());
+                    ctx.handle_state_action(StateAction::Store { key, value }).await?;
+                }
+                LastAct::Fail => return Err(Error::handler("told to fail on stop")),
+                LastAct::Die(death) => die(death),
             }
         }
+        Ok(())
     }
 }

@@ -11,7 +11,7 @@ use tungstenite::{Message as Frame, WebSocket};
 use super::clock;
 use super::gateway;
 use super::logger;
-use super::mail::{self, Answer, SupervisorMail, Waiter};
+use super::mail::{self, Answer, NoAnswer, SupervisorMail, Waiter};
 use super::names::{self, Lookup};
 use super::reader::{self, ReaderMail, ReaderStart, Route};
 use super::stream::Stream;
@@ -79,6 +79,8 @@ pub(super) enum Mail<'a> {
     Subscribe { subject: &'a str, queue: Option<&'a str>, pid: u64, tag: i64, waiter: Waiter },
     /// The subscription is over.
     Unsubscribe { sid: u64 },
+    /// The node ends: from now on only answers to its own questions come in.
+    StopListening,
     /// Answer when the server has everything that was published until now.
     Flush { waiter: Waiter },
     /// The reader has a socket.
@@ -222,6 +224,7 @@ impl Connection {
                 self.subscribe_process(subject, queue, Pid(pid), tag, waiter);
             }
             Mail::Unsubscribe { sid } => self.unsubscribe(sid),
+            Mail::StopListening => self.stop_listening(),
             Mail::Flush { waiter } => self.flush(waiter),
             Mail::Opened { dial, reader, stream } => self.opened(dial, Pid(reader), stream),
             Mail::DialFailed { dial, reason } => {
@@ -456,6 +459,17 @@ impl Connection {
         }
     }
 
+    fn stop_listening(&mut self) {
+        let is_other = |(_, route): &(&u64, &Route)| !matches!(route, Route::Inbox);
+        let sids: Vec<u64> = self.routes.iter().filter(is_other).map(|(&sid, _)| sid).collect();
+        self.agents.clear();
+        for sid in sids {
+            // The reader keeps the way to the gateway: what the server sends until it has read
+            // this is still answered.
+            self.session.unsubscribe(sid, None);
+        }
+    }
+
     fn subscribe_agent(&mut self, id: &str) {
         if self.agents.contains_key(id) {
             return;
@@ -529,14 +543,40 @@ impl Connection {
     }
 }
 
-/// Waits until the server has everything that was published; false if it has not in 2 s, or there
-/// is no server.
-pub(super) fn close() -> bool {
-    const TIMEOUT: Duration = Duration::from_secs(2);
-    match names::look_up(names::ONLINE) {
-        Lookup::Runs(connection) => {
-            mail::request(connection, Some(TIMEOUT), |waiter| Mail::Flush { waiter }).is_ok()
+/// Has no more requests come in: when this returns, those that the server sent are in the mailboxes
+/// of whom they are for, or `timeout` is over.
+pub(super) fn stop_listening(timeout: Duration) {
+    if let Lookup::Runs(connection) = names::look_up(names::ONLINE) {
+        mail::send(connection, &Mail::StopListening);
+        // Without an answer the node ends all the same, and who asks it learns nothing.
+        let _ = mail::request(connection, Some(timeout), |waiter| Mail::Flush { waiter });
+    }
+}
+
+/// Waits until the server has everything that was published; false if it has not by then, or if a
+/// connection broke and may have taken something with it.
+pub(super) fn flush(timeout: Duration) -> bool {
+    const LOOK: Duration = Duration::from_millis(20);
+    let deadline = clock::now() + timeout;
+    let mut broken = false;
+    loop {
+        let left = deadline - clock::now();
+        if left.is_zero() {
+            return false;
         }
-        _ => false,
+        let flushed = match names::look_up(names::CONNECTION) {
+            Lookup::Runs(connection) => {
+                mail::request(connection, Some(left), |waiter| Mail::Flush { waiter })
+            }
+            _ => Err(NoAnswer::Died),
+        };
+        match flushed {
+            Ok(_) => return !broken,
+            // What was not yet written goes out with the next connection, if there is one in time.
+            Err(_) => {
+                broken = true;
+                sys::sleep(LOOK);
+            }
+        }
     }
 }

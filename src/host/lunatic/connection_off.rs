@@ -1,5 +1,7 @@
 //! The connection in a build without `wasm-nats`: the same face, and nothing behind it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::NodeConfig;
@@ -29,7 +31,10 @@ pub(super) enum Mail<'a> {
 /// Never spawned, since there is never a [`ConnectionStart`].
 pub(super) fn process() {}
 
+/// Nothing comes in.
+pub(super) fn stop_listening(_: Duration) {}
+
 /// There is nothing to wait for.
-pub(super) fn close() -> bool {
+pub(super) fn flush(_: Duration) -> bool {
     true
 }

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 use super::client::Client;
 use super::clock;
 use super::logger;
-use super::mail::{self, EventsMail, MainMail};
+use super::mail::{self, Answer, EventsMail, MainMail, Waiter};
+use super::names;
 use super::sys::{self, Pid, Received};
 use crate::message::MessageEnvelope;
 use crate::time::Instant;
@@ -31,7 +32,7 @@ pub(super) fn process() {
     let mut events = Events {
         node_id: start.node_id,
         client: start.publish.then(Client::new),
-        watchers: Vec::new(),
+        watchers: Events::registered_watchers(),
         lost: Lost::default(),
     };
     loop {
@@ -43,7 +44,9 @@ pub(super) fn process() {
             Ok(EventsMail::Publish { subject, source, severity, payload }) => {
                 events.publish(subject, source, severity, payload);
             }
-            Ok(EventsMail::Watch { pid }) => events.watch(Pid(pid)),
+            Ok(EventsMail::Watch { waiter }) => events.watch(waiter),
+            // Each event is handed to the connection before the next mail is read.
+            Ok(EventsMail::Flush { waiter }) => mail::answer(waiter, &Answer::Ok(&[])),
             // An answer that came too late, or nothing of ours.
             Ok(EventsMail::Reply) | Err(_) => {}
         }
@@ -61,16 +64,29 @@ impl Events {
     /// More watchers than this are refused: a watcher is a person's program, not an agent.
     const MAX_WATCHERS: usize = 16;
 
-    fn watch(&mut self, pid: Pid) {
-        self.watchers.retain(|&watcher| sys::exists(watcher) && watcher != pid);
-        if self.watchers.len() < Self::MAX_WATCHERS {
+    /// Those who watched the events process before this one, and still live.
+    fn registered_watchers() -> Vec<Pid> {
+        let names = (0..Self::MAX_WATCHERS).map(names::watcher);
+        names
+            .filter_map(|name| sys::lookup(&name))
+            .filter(|&watcher| sys::exists(watcher))
+            .collect()
+    }
+
+    fn watch(&mut self, waiter: Waiter) {
+        let pid = Pid(waiter.pid);
+        self.watchers = Self::registered_watchers();
+        if !self.watchers.contains(&pid) {
+            let is_free = |name: &String| !sys::lookup(name).is_some_and(sys::exists);
+            let Some(name) = (0..Self::MAX_WATCHERS).map(names::watcher).find(is_free) else {
+                let message = format!("{} processes watch already", Self::MAX_WATCHERS);
+                let error = Answer::Err { code: "capacity", message: &message };
+                return mail::answer(waiter, &error);
+            };
+            sys::register(&name, pid);
             self.watchers.push(pid);
-        } else {
-            log::warn!(
-                "events: {} processes watch already; one more is refused",
-                self.watchers.len()
-            );
         }
+        mail::answer(waiter, &Answer::Ok(&[]));
     }
 
     fn publish(

@@ -76,6 +76,18 @@ enum GatewayMail<'a> {
     Tick,
     /// A body was refused elsewhere, and counts here.
     BadInput { subject: &'a str, error: WireError },
+    /// The node ends: answer what is open, and then the waiter.
+    Finish { waiter: Waiter },
+}
+
+/// Has the gateway answer what is open, at the end of the node; false if it has not in time.
+pub(super) fn finish(timeout: Duration) -> bool {
+    match names::look_up(names::GATEWAY) {
+        Lookup::Runs(gateway) => {
+            mail::request(gateway, Some(timeout), |waiter| GatewayMail::Finish { waiter }).is_ok()
+        }
+        _ => false,
+    }
 }
 
 /// Tells the gateway of a body that was refused: it counts those of the whole node, and logs them.
@@ -93,6 +105,10 @@ struct Gateway {
     pending: HashMap<i64, Pending>,
     /// The deadlines of `pending`, the nearest first.
     deadlines: BTreeMap<(Instant, i64), ()>,
+    /// When to look next whether the agents that were asked still live; none if none was asked.
+    look_at: Option<Instant>,
+    /// Who waits until nothing is open.
+    finishing: Option<Waiter>,
     timer: Timer,
     bad_input: BadInput,
 }
@@ -112,8 +128,8 @@ enum Question {
     Summary,
     /// The answer is the node's summary, and only the number of agents is wanted.
     Ping,
-    /// What an agent answers.
-    Agent(AgentId),
+    /// What an agent answers. `gone` once its process was found dead.
+    Agent { id: AgentId, pid: Pid, gone: bool },
 }
 
 impl Gateway {
@@ -124,6 +140,9 @@ impl Gateway {
     const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(10);
     /// How long an agent may take to answer an `Input`.
     const AGENT_TIMEOUT: Duration = Duration::from_secs(30);
+    /// How often it looks whether the agents that were asked still live. An agent that died is
+    /// told at the second look, so that an answer it gave just before is not overtaken.
+    const LOOK: Duration = Duration::from_millis(150);
 
     fn new(start: GatewayStart) -> Self {
         Self {
@@ -133,6 +152,8 @@ impl Gateway {
             supervisor: Part::new(names::SUPERVISOR),
             pending: HashMap::new(),
             deadlines: BTreeMap::new(),
+            look_at: None,
+            finishing: None,
             timer: Timer::default(),
             bad_input: BadInput::default(),
         }
@@ -141,10 +162,15 @@ impl Gateway {
     /// Before the next mail: what is to go out goes out, and the nearest deadline is armed.
     fn rest(&mut self) {
         self.local.turn();
+        let finished = self.finishing.take_if(|_| self.pending.is_empty());
         if let Err(error) = self.client.flush() {
             log::warn!("gateway: answers are lost: {error}");
         }
-        let next = self.deadlines.first_key_value().map(|(&(deadline, _), ())| deadline);
+        if let Some(waiter) = finished {
+            mail::answer(waiter, &Answer::Ok(&[]));
+        }
+        let deadline = self.deadlines.first_key_value().map(|(&(deadline, _), ())| deadline);
+        let next = [deadline, self.look_at].into_iter().flatten().min();
         self.timer.arm(next, || GatewayMail::Tick);
     }
 
@@ -155,6 +181,7 @@ impl Gateway {
             Ok(GatewayMail::BadInput { subject, error }) => {
                 self.bad_input.count(clock::now(), subject, &error);
             }
+            Ok(GatewayMail::Finish { waiter }) => self.finish(waiter),
             Err(error) => log::error!("gateway: a mail cannot be read: {error}"),
         }
     }
@@ -211,6 +238,12 @@ impl Gateway {
         match message {
             SystemMessage::Ping => self.ask(Question::Ping, reply, Ask::Status { id: None }),
             SystemMessage::Shutdown { grace_ms } => {
+                // What comes after the answer finds a node that takes no new agents. Nobody waits
+                // for what the supervisor says to it.
+                if let Some(supervisor) = self.supervisor.pid() {
+                    let waiter = Waiter { pid: sys::this().0, tag: mail::new_tag() };
+                    mail::send(supervisor, &SupervisorMail::Ask { waiter, ask: Ask::Drain });
+                }
                 self.reply_ok(reply, &json!({ "node_id": self.start.node_id }));
                 mail::send(main, &MainMail::Shutdown { grace_ms });
                 Ok(())
@@ -249,7 +282,10 @@ impl Gateway {
             Content::Message(message) => message.payload,
             Content::Bare(payload) => payload,
         };
-        let tag = self.expect(Question::Agent(id.clone()), reply, Self::AGENT_TIMEOUT)?;
+        let pid = self.local.find(&id).map_err(|error| send_error(&id, &error))?;
+        let question = Question::Agent { id: id.clone(), pid, gone: false };
+        let tag = self.expect(question, reply, Self::AGENT_TIMEOUT)?;
+        self.look_at.get_or_insert_with(|| clock::now() + Self::LOOK);
         self.local.start_request(&id, &payload, tag).map_err(|error| {
             self.forget(tag);
             send_error(&id, &error)
@@ -294,7 +330,7 @@ impl Gateway {
             }
         };
         match question {
-            Question::Agent(_) => match decode_payload(bytes) {
+            Question::Agent { .. } => match decode_payload(bytes) {
                 Ok(value) => self.reply_ok(reply, &value),
                 Err(error) => log::error!("gateway: an agent's answer cannot be read: {error}"),
             },
@@ -322,19 +358,60 @@ impl Gateway {
 
     fn tick(&mut self, now: Instant) {
         self.timer.fired(now);
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_after_agents();
+            let asked =
+                self.pending.values().any(|one| matches!(one.question, Question::Agent { .. }));
+            self.look_at = asked.then_some(now + Self::LOOK);
+        }
         while let Some((&(deadline, tag), ())) = self.deadlines.first_key_value() {
             if deadline > now {
                 break;
             }
             if let Some(Pending { reply, question, .. }) = self.forget(tag) {
                 let text = match question {
-                    Question::Agent(id) => format!("agent {id} did not answer within 30 s"),
+                    Question::Agent { id, .. } => format!("agent {id} did not answer within 30 s"),
                     _ => "the agent supervisor did not answer within 10 s".to_owned(),
                 };
                 let error = WireError::new(ErrorCode::Timeout, text);
                 self.reply(reply.as_deref(), &encode_error(&error));
             }
         }
+    }
+
+    /// Answers for agents that died before they could.
+    fn look_after_agents(&mut self) {
+        let mut silent = Vec::new();
+        for (&tag, pending) in &mut self.pending {
+            if let Question::Agent { pid, gone, .. } = &mut pending.question {
+                if *gone {
+                    silent.push(tag);
+                }
+                *gone = !sys::exists(*pid);
+            }
+        }
+        silent.into_iter().for_each(|tag| self.answer_for_agent(tag));
+    }
+
+    fn answer_for_agent(&mut self, tag: i64) {
+        let Some(Pending { reply, question: Question::Agent { id, .. }, .. }) = self.forget(tag)
+        else {
+            return;
+        };
+        let (code, text) = match names::look_up(&names::agent(id.as_str())) {
+            Lookup::Unknown => (ErrorCode::UnknownAgent, "ended before it answered"),
+            _ => (ErrorCode::AgentRestarting, "died before it answered and is started again"),
+        };
+        let error = WireError::new(code, format!("agent {id} {text}"));
+        self.reply(reply.as_deref(), &encode_error(&error));
+    }
+
+    /// No agent is left: who asked one, and has no answer yet, gets none.
+    fn finish(&mut self, waiter: Waiter) {
+        let of_agent = |(_, one): &(&i64, &Pending)| matches!(one.question, Question::Agent { .. });
+        let tags: Vec<i64> = self.pending.iter().filter(of_agent).map(|(&tag, _)| tag).collect();
+        tags.into_iter().for_each(|tag| self.answer_for_agent(tag));
+        self.finishing = Some(waiter);
     }
 
     fn reply_ok<T: Serialize + ?Sized>(&mut self, reply: Option<&str>, value: &T) {

@@ -164,7 +164,8 @@ pub(crate) enum Ask<'a> {
     List { after: Option<&'a str>, limit: u32 },
     /// Start no more agents.
     Drain,
-    /// Stop every agent. Answered when none is left, or the grace is over and the rest is killed.
+    /// Stop every agent. Answered when none is left, or the grace is over and the rest is killed;
+    /// asked again meanwhile, it can only shorten the grace.
     StopAll { grace_ms: u64 },
 }
 
@@ -188,8 +189,10 @@ pub(crate) enum EventsMail<'a> {
         #[serde(with = "serde_bytes")]
         payload: &'a [u8],
     },
-    /// Send a copy of every event to this process as well, until it dies.
-    Watch { pid: u64 },
+    /// Send a copy of every event to the waiter's process as well, until it dies.
+    Watch { waiter: Waiter },
+    /// Answer when what was told before is published.
+    Flush { waiter: Waiter },
 }
 
 /// What the store is asked; answered with a `StoreResponse` in an [`Answer::Ok`].

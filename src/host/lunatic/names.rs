@@ -11,6 +11,12 @@ pub(crate) const GATEWAY: &str = "node/gateway";
 /// Registered by the connection while it is up, and only then.
 pub(crate) const ONLINE: &str = "node/online";
 
+/// What a process that watches the events is registered under. The events process finds its
+/// watchers there again when it was restarted: the names outlive it.
+pub(crate) fn watcher(number: usize) -> String {
+    format!("node/watcher/{number}")
+}
+
 /// What an agent is registered under. Stays while it is being restarted, and goes when it is gone
 /// for good: so a name without a living process means "being restarted".
 pub(crate) fn agent(id: &str) -> String {

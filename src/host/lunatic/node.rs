@@ -10,16 +10,21 @@ use super::agent::Factory;
 use super::chaos::Chaos;
 use super::clock;
 use super::connection::{self, ConnectionStart};
+use super::gateway;
 use super::local::LocalSender;
 use super::logger;
-use super::mail::{self, Answer, Ask, EventsMail, MainMail, NoAnswer, SupervisorMail};
+use super::mail::{self, Answer, Ask, EventsMail, MainMail, NoAnswer, SupervisorMail, Waiter};
 use super::names::{self, Lookup};
 use super::root::{self, RootStart};
+use super::supervisor::AllStopped;
 use super::sys::{self, Permissions, Pid, Received};
 use crate::agent::{Agent, AgentConfig, AgentId, Echo, State, Text};
 use crate::config::NodeConfig;
 use crate::error::{Error, Result, SendError, SpawnError};
-use crate::message::{decode_payload, AgentPage, AgentSummary, NodeSummary, Spawned};
+use crate::message::{
+    decode_payload, AgentPage, AgentSummary, NodeSummary, Spawned, SystemMessage,
+};
+use crate::time::Instant;
 
 /// Where a node begins.
 pub struct Node;
@@ -155,14 +160,21 @@ pub enum NodeEvent {
 pub struct Ticket(i64);
 
 /// How a node ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stopped {
-    /// Agents that stopped within the grace.
+    /// Agents that ended within the grace.
     pub stopped: u64,
-    /// Agents that had to be killed.
+    /// Agents that did not, and were killed; or that went with their supervisor, if that died.
     pub killed: u64,
-    /// Whether everything that was published has reached the server, as far as there was one.
+    /// Which ones: the first [`Stopped::MAX_NAMED`] in the order of their ids. The log names all.
+    pub killed_agents: Vec<AgentId>,
+    /// Whether everything that was published has reached the server; true where there is no NATS.
     pub flushed: bool,
+}
+
+impl Stopped {
+    /// The most agents that are named.
+    pub const MAX_NAMED: usize = AllStopped::MAX_NAMED;
 }
 
 /// A running node, for the process that started it. Its calls wait; that process is none of the
@@ -180,6 +192,16 @@ impl NodeHandle {
     const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(10);
     /// How long the tree has to come up.
     const START_TIMEOUT: Duration = Duration::from_secs(10);
+    /// The longest grace of a stop, one day: a longer one is cut to it.
+    pub const MAX_GRACE: Duration = Duration::from_millis(SystemMessage::MAX_GRACE_MS);
+    /// How long the supervisor may take beyond the grace to say how its agents ended.
+    const STOP_TIMEOUT: Duration = Duration::from_secs(6);
+    /// How long the parts have, when the agents have ended, to answer and publish what is left.
+    const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+    /// The same while there is no connection to a server: it may come back any moment.
+    const OFFLINE_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+    /// How often it is looked whether the supervisor still lives.
+    const LOOK: Duration = Duration::from_millis(150);
 
     /// A further handle to the node that runs in this runtime already.
     pub fn attach(config: &NodeConfig) -> Result<Self> {
@@ -262,14 +284,26 @@ impl NodeHandle {
     }
 
     /// From now on every event of this node's agents and supervisors comes as a
-    /// [`NodeEvent::Event`] as well, until the events process dies of a fault: then ask again.
+    /// [`NodeEvent::Event`] as well. Should the events process die of a fault, the one after it
+    /// goes on; what happens in between is told to nobody.
+    ///
+    /// At most 16 processes watch; one more is an error.
     pub fn watch(&mut self) -> Result<()> {
-        match names::look_up(names::EVENTS) {
-            Lookup::Runs(events) => {
-                mail::send(events, &EventsMail::Watch { pid: sys::this().0 });
-                Ok(())
+        let deadline = clock::now() + Self::SUPERVISOR_TIMEOUT;
+        loop {
+            if let Lookup::Runs(events) = names::look_up(names::EVENTS) {
+                let watch = |waiter| EventsMail::Watch { waiter };
+                match mail::request(events, Some(deadline - clock::now()), watch) {
+                    Ok(_) => return Ok(()),
+                    Err(NoAnswer::Refused { message, .. }) => return Err(Error::Node(message)),
+                    // It died over it; its replacement is on the way.
+                    Err(_) => {}
+                }
             }
-            _ => Err(Error::Node("the events process is being restarted; try again".to_owned())),
+            if clock::now() >= deadline {
+                return Err(Error::Node("the events process does not answer".to_owned()));
+            }
+            sys::sleep(Duration::from_millis(1));
         }
     }
 
@@ -297,22 +331,91 @@ impl NodeHandle {
         matches!(names::look_up(names::ONLINE), Lookup::Runs(_))
     }
 
-    /// Stops every agent, gives them `grace`, and sends out what is still to be published.
+    /// From now on the node takes no new agents.
+    pub fn drain(&mut self) -> Result<()> {
+        let answer = self.ask_supervisor(Ask::Drain, Duration::ZERO);
+        answer.map(|_| ()).map_err(|error| Error::Node(describe(error)))
+    }
+
+    /// Ends the node: every agent's `on_stop`, for which they have `grace` together, a kill for
+    /// those that take longer, and then everything that is still to be published. A `Shutdown` on
+    /// `system.control` that comes meanwhile can shorten the grace. A handle that was attached stops
+    /// and flushes likewise; the node without agents is left to the process that started it.
+    ///
+    /// It takes at most `grace` and 12 s, whatever dies on the way.
     pub fn shutdown(mut self, grace: Duration) -> Result<Stopped> {
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        let answer = self.ask_supervisor(Ask::StopAll { grace_ms }, grace);
-        let done: Value = answer
-            .map_err(|error| Error::Node(describe(error)))
-            .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?))?;
-        let count = |field: &str| done[field].as_u64().unwrap_or_default();
-        let stopped = Stopped {
-            stopped: count("stopped"),
-            killed: count("killed"),
-            flushed: !self.has_nats || connection::close(),
-        };
+        let AllStopped { stopped, killed, killed_agents } =
+            self.stop_agents(grace.min(Self::MAX_GRACE))?;
+        let flushed = !self.has_nats || self.finish();
         // Its parts are linked to it, and go with it.
         self.root.into_iter().for_each(sys::kill);
-        Ok(stopped)
+        Ok(Stopped { stopped, killed, killed_agents, flushed })
+    }
+
+    fn stop_agents(&mut self, grace: Duration) -> Result<AllStopped> {
+        let tag = mail::new_tag();
+        let waiter = Waiter { pid: sys::this().0, tag };
+        let end = clock::now() + grace;
+        let mut stop =
+            Stop { waiter, grace, end, asked: None, missing_since: None, agents: 0, lost: 0 };
+        loop {
+            let is_there = stop.ask_who_lives();
+            let left = stop.end + Self::STOP_TIMEOUT - clock::now();
+            if left.is_zero() || !is_there {
+                log::error!("node: the agent supervisor does not say how its agents ended");
+                return Ok(AllStopped { killed: stop.agents, ..AllStopped::default() });
+            }
+            match sys::receive(&[], Some(left.min(Self::LOOK))) {
+                Received::Message => sys::read_message(&mut self.buffer),
+                Received::LinkDied(_) => {
+                    return Err(Error::Node("the root died while the node stopped".to_owned()));
+                }
+                Received::ProcessDied(_) | Received::TimedOut => continue,
+            }
+            if sys::message_tag() == tag {
+                return match mail::decode_answer(&self.buffer) {
+                    Some(Answer::Ok(bytes)) => {
+                        let done: AllStopped = serde_json::from_slice(bytes)?;
+                        Ok(AllStopped { killed: done.killed + stop.lost, ..done })
+                    }
+                    Some(Answer::Err { message, .. }) => Err(Error::Node(message.to_owned())),
+                    None => Err(Error::Node(describe(NoAnswer::Garbled))),
+                };
+            }
+            match read_event(&self.buffer) {
+                Some(NodeEvent::ShutdownAsked { grace }) => stop.shorten(grace),
+                Some(NodeEvent::GaveUp { part }) => {
+                    return Err(Error::Node(format!("{part} died too often; the node is down")));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// When the agents have ended: has every part answer and publish what it has, each for whom the
+    /// next one is needed.
+    fn finish(&self) -> bool {
+        let online = self.is_connected();
+        let timeout = if online { Self::FLUSH_TIMEOUT } else { Self::OFFLINE_FLUSH_TIMEOUT };
+        let deadline = clock::now() + timeout;
+        let step = || (deadline - clock::now()).min(timeout / 5);
+        if self.root.is_some() {
+            connection::stop_listening(step());
+            if !gateway::finish(step()) {
+                log::warn!("node: the gateway did not answer everything before the end");
+            }
+        }
+        let told = match names::look_up(names::EVENTS) {
+            Lookup::Runs(events) => {
+                let flush = |waiter| EventsMail::Flush { waiter };
+                mail::request(events, Some(step()), flush).is_ok()
+            }
+            _ => false,
+        };
+        if !told {
+            log::warn!("node: the last events are not told");
+        }
+        connection::flush(deadline - clock::now()) && told
     }
 
     fn wait_until_up(&mut self) -> Result<()> {
@@ -333,6 +436,72 @@ impl NodeHandle {
         };
         let timeout = Self::SUPERVISOR_TIMEOUT.saturating_add(more);
         mail::request(supervisor, Some(timeout), |waiter| SupervisorMail::Ask { waiter, ask })
+    }
+}
+
+/// The stop of all agents, as who asked for it sees it.
+struct Stop {
+    waiter: Waiter,
+    grace: Duration,
+    /// When it is over.
+    end: Instant,
+    /// The supervisor that was asked.
+    asked: Option<Pid>,
+    /// Since when there is none.
+    missing_since: Option<Instant>,
+    /// How many agents there were when it was.
+    agents: u64,
+    /// How many of them went with a supervisor that died.
+    lost: u64,
+}
+
+impl Stop {
+    /// How long the supervisor may take to say how many agents there are.
+    const TO_COUNT: Duration = Duration::from_secs(1);
+    /// How long its successor may take to be there, if it has died: the root starts it at once.
+    const TO_RETURN: Duration = Duration::from_secs(2);
+
+    /// Asks the supervisor, and its successor if it has died; false if there is none any more.
+    fn ask_who_lives(&mut self) -> bool {
+        if self.asked.is_some_and(sys::exists) {
+            return true;
+        }
+        let Lookup::Runs(supervisor) = names::look_up(names::SUPERVISOR) else {
+            let since = *self.missing_since.get_or_insert_with(clock::now);
+            return clock::now() - since < Self::TO_RETURN;
+        };
+        self.missing_since = None;
+        let left = if self.asked.is_some() {
+            log::error!("node: the agent supervisor died in the stop, and its agents with it");
+            // Some of them may have ended well before; nobody is left who knows.
+            self.lost = self.agents;
+            self.end - clock::now()
+        } else {
+            let status = |waiter| SupervisorMail::Ask { waiter, ask: Ask::Status { id: None } };
+            let summary = mail::request(supervisor, Some(Self::TO_COUNT), status).ok();
+            let summary = summary.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            self.agents = summary.map_or(0, |summary: NodeSummary| summary.agents);
+            self.grace
+        };
+        self.asked = Some(supervisor);
+        self.ask(left);
+        true
+    }
+
+    fn ask(&self, grace: Duration) {
+        let Some(supervisor) = self.asked else { return };
+        // Never longer than a day.
+        let grace_ms = grace.as_millis() as u64;
+        let ask = Ask::StopAll { grace_ms };
+        mail::send(supervisor, &SupervisorMail::Ask { waiter: self.waiter, ask });
+    }
+
+    fn shorten(&mut self, grace: Duration) {
+        let end = clock::now() + grace;
+        if end < self.end {
+            (self.grace, self.end) = (grace, end);
+            self.ask(grace);
+        }
     }
 }
 

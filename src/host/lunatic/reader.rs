@@ -193,7 +193,14 @@ impl Reader {
             self.look_into_mailbox();
         }
         let target = match self.routes.get(&message.sid()) {
-            None => return,
+            None => {
+                // Of a subscription that the server did not yet know to be over. An agent's is
+                // over when it stops, and who asked it is not to wait for nothing.
+                if let Some(id) = message.subject().strip_prefix(AGENT_INPUT) {
+                    self.refuse(&message, &WireError::unknown_agent(&AgentId(id.to_owned())));
+                }
+                return;
+            }
             Some(Route::Inbox) => {
                 let to = self.inbox.parse(message.subject());
                 to.map(|(pid, tag)| Target::Process(Pid(pid), tag))
@@ -233,11 +240,15 @@ impl Reader {
                 Lookup::Unknown => WireError::unknown_agent(id),
             }
         };
+        self.refuse(message, &refused);
+        None
+    }
+
+    fn refuse(&mut self, message: &ServerMessage, error: &WireError) {
         if let Some(reply) = message.reply() {
             // A reply subject that is none cannot be answered, and nobody waits there.
-            let _ = self.outbox.publish(reply, None, &Headers::new(), &encode_error(&refused));
+            let _ = self.outbox.publish(reply, None, &Headers::new(), &encode_error(error));
         }
-        None
     }
 
     fn deliver(&mut self) {
@@ -278,6 +289,9 @@ impl Reader {
         }
     }
 }
+
+/// What the subject of an agent's input begins with.
+const AGENT_INPUT: &str = "agent.input.";
 
 fn input_of(message: &ServerMessage) -> Input<'_> {
     Input { reply: message.reply(), body: message.payload() }

@@ -1,7 +1,7 @@
 //! The agent supervisor's process: drives the pure engine of [`crate::supervision`], spawns and
 //! kills, and answers what is asked about agents. It decides nothing itself.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -23,8 +23,8 @@ use crate::message::{
     WireError,
 };
 use crate::supervision::{
-    Figures, Input, LastWord, Now, Output, StartError, SupervisionEvent, Supervisor,
-    SupervisorConfig,
+    FailureSeverity, Figures, Input, LastWord, Now, Output, StartError, SupervisionEvent,
+    Supervisor, SupervisorConfig,
 };
 use crate::time::Instant;
 
@@ -63,6 +63,8 @@ struct Child {
     pid: Pid,
     incarnation: u64,
     link: i64,
+    /// Whether it was to be killed and did not exist any more.
+    is_gone: bool,
 }
 
 struct SupervisorHost {
@@ -83,12 +85,40 @@ struct SupervisorHost {
     started_at: Instant,
 }
 
+/// The stop of all agents.
 struct Stopping {
-    waiter: Waiter,
+    /// At most [`Self::MAX_WAITERS`].
+    waiters: Vec<Waiter>,
+    grace: Duration,
     /// When it is answered in any case.
     deadline: Instant,
     stopped: u64,
-    killed: HashSet<AgentId>,
+    killed: BTreeSet<AgentId>,
+}
+
+impl Stopping {
+    /// Who stops a node is one process, and at most a few more that attached themselves.
+    const MAX_WAITERS: usize = 16;
+    /// How long the dead may take to be noticed when the grace is over. Between a kill and the
+    /// death lies a yield of the process; what takes time is to tell of thousands of them.
+    const TO_DIE: Duration = Duration::from_secs(5);
+}
+
+/// How the agents of a node ended: the answer to [`Ask::StopAll`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AllStopped {
+    /// Agents that stopped within the grace.
+    pub(super) stopped: u64,
+    /// Agents that had to be killed.
+    pub(super) killed: u64,
+    /// The first of those, in the order of their ids: at most [`Self::MAX_NAMED`].
+    pub(super) killed_agents: Vec<AgentId>,
+}
+
+impl AllStopped {
+    /// More names than that would make the node's last line one that nobody can read: all of them
+    /// are in the log.
+    pub(super) const MAX_NAMED: usize = 100;
 }
 
 impl SupervisorHost {
@@ -124,18 +154,25 @@ impl SupervisorHost {
         loop {
             match self.engine.poll_output() {
                 Output::Spawn { id, incarnation, config } => self.spawn(&id, incarnation, &config),
-                Output::Stop { id, incarnation } => self.tell(&id, incarnation, &AgentMail::Stop),
+                Output::Stop { id, incarnation } => {
+                    // First, so that who asks from now on learns at once that nobody is there.
+                    self.tell_connection(&connection::Mail::UnsubscribeAgent { id: id.as_str() });
+                    self.tell(&id, incarnation, &AgentMail::Stop);
+                }
                 Output::Kill { id, incarnation } => self.kill(&id, incarnation),
                 Output::Ping { id, incarnation, seq } => {
                     self.tell(&id, incarnation, &AgentMail::Ping { seq });
                 }
-                Output::Event(event) => self.publish_supervision(&event),
+                Output::Event(event) => {
+                    self.log_death_in_stop(&event);
+                    self.publish_supervision(&event);
+                }
                 Output::AgentEvent(event) => {
                     self.publish_agent(&event);
                     self.hide_if_failed(&event);
                 }
                 Output::StartRefused { id, reason, .. } => self.start_refused(&id, &reason),
-                Output::Removed { id, .. } => self.removed(&id),
+                Output::Removed { id, killed, .. } => self.removed(&id, killed),
                 Output::Wait(deadline) => {
                     let stop = self.stopping.as_ref().map(|stopping| stopping.deadline);
                     let next = [deadline, stop].into_iter().flatten().min();
@@ -250,7 +287,8 @@ impl SupervisorHost {
         let mut config: AgentConfig = serde_json::from_str(config)
             .map_err(|error| WireError::bad_shape(error.to_string()))?;
         if self.draining {
-            let text = "the node is stopping and takes no new agents";
+            let doing = if self.stopping.is_some() { "stopping" } else { "draining" };
+            let text = format!("the node is {doing} and takes no new agents");
             return Err(WireError::new(ErrorCode::Capacity, text));
         }
         if config.id.as_str().is_empty() {
@@ -285,6 +323,7 @@ impl SupervisorHost {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             agents: self.engine.len() as u64,
             by_status: self.engine.by_status(),
+            draining: self.draining,
             counters: NodeCounters {
                 uptime_ms: (now - self.started_at).as_millis() as u64,
                 restarts: self.engine.restarts(),
@@ -343,7 +382,7 @@ impl SupervisorHost {
         sys::register_for(&names::agent(id.as_str()), pid, sys::this());
         mail::start(pid, &start);
         log::debug!("supervisor: agent={id} incarnation={incarnation} process={}", pid.0);
-        Ok(Child { pid, incarnation, link })
+        Ok(Child { pid, incarnation, link, is_gone: false })
     }
 
     fn start_refused(&mut self, id: &AgentId, reason: &str) {
@@ -366,10 +405,12 @@ impl SupervisorHost {
         self.tell_connection(&connection::Mail::UnsubscribeAgent { id: id.as_str() });
     }
 
-    fn removed(&mut self, id: &AgentId) {
+    fn removed(&mut self, id: &AgentId, killed: bool) {
         self.hide(id);
-        if let Some(stopping) = self.stopping.as_mut() {
-            stopping.stopped += u64::from(!stopping.killed.contains(id));
+        if killed {
+            self.overran(id);
+        } else if let Some(stopping) = self.stopping.as_mut() {
+            stopping.stopped += 1;
         }
         self.all_stopped();
     }
@@ -381,14 +422,12 @@ impl SupervisorHost {
     }
 
     fn kill(&mut self, id: &AgentId, incarnation: u64) {
-        if let Some(stopping) = self.stopping.as_mut() {
-            log::warn!("supervisor: agent={id} did not stop within the grace and is killed");
-            stopping.killed.insert(id.clone());
-        }
-        match self.child(id, incarnation) {
+        let child = self.children.get_mut(id).filter(|child| child.incarnation == incarnation);
+        match child {
             Some(child) if sys::exists(child.pid) => sys::kill(child.pid),
-            // It is gone already: its death was told before the engine wanted it dead, or is on
-            // its way and will change nothing more.
+            // It is gone already, and what it said last is in the mailbox: that is why it died.
+            Some(child) if !child.is_gone => child.is_gone = true,
+            // Its death was told before the engine wanted it dead, or never will be.
             _ => {
                 self.forget(id, incarnation);
                 let died = Input::Died { id: id.clone(), incarnation };
@@ -401,35 +440,68 @@ impl SupervisorHost {
         self.children.get(id).filter(|child| child.incarnation == incarnation)
     }
 
+    /// While all are being stopped: an agent did not in time.
+    fn overran(&mut self, id: &AgentId) {
+        let Some(stopping) = self.stopping.as_mut() else { return };
+        if stopping.killed.insert(id.clone()) {
+            let grace = stopping.grace.as_millis();
+            log::warn!("supervisor: agent={id} did not stop within {grace} ms and was killed");
+        }
+    }
+
+    /// While all are being stopped: an agent did not end as it was told. The node's last line counts
+    /// it with those that did.
+    fn log_death_in_stop(&self, event: &SupervisionEvent) {
+        let SupervisionEvent::Failure { agent_id, severity, context, .. } = event else { return };
+        if self.stopping.is_some() && *severity > FailureSeverity::Low {
+            let message = context.message.as_deref().unwrap_or("it left no word");
+            log::warn!("supervisor: agent={agent_id} died while it was stopped: {message}");
+        }
+    }
+
     fn stop_all(&mut self, now: Now, waiter: Waiter, grace_ms: u64) {
-        /// Between the kill and the death lies a yield of the process, and no more.
-        const TO_DIE: Duration = Duration::from_secs(1);
-        if self.stopping.is_some() {
-            let error = WireError::new(ErrorCode::Capacity, "the node is stopping already");
-            return refuse(waiter, &error);
-        }
-        self.draining = true;
         let grace = Duration::from_millis(grace_ms);
-        let deadline = now.at + grace + TO_DIE;
-        self.stopping = Some(Stopping { waiter, deadline, stopped: 0, killed: HashSet::new() });
-        for id in self.ids() {
-            // Unknown would mean gone already, which is what is wanted.
-            let _ = self.engine.stop_within(now, &id, grace);
+        let deadline = now.at + grace + Stopping::TO_DIE;
+        match self.stopping.as_mut() {
+            None => {
+                self.draining = true;
+                let (waiters, killed) = (vec![waiter], BTreeSet::new());
+                self.stopping = Some(Stopping { waiters, grace, deadline, stopped: 0, killed });
+            }
+            Some(stopping) => {
+                if !stopping.waiters.contains(&waiter) {
+                    if stopping.waiters.len() >= Stopping::MAX_WAITERS {
+                        let text = format!(
+                            "the node is stopping, and {} processes wait for it already",
+                            Stopping::MAX_WAITERS
+                        );
+                        return refuse(waiter, &WireError::new(ErrorCode::Capacity, text));
+                    }
+                    stopping.waiters.push(waiter);
+                }
+                if deadline < stopping.deadline {
+                    log::info!("supervisor: the agents have only {grace_ms} ms more to stop");
+                    (stopping.grace, stopping.deadline) = (grace, deadline);
+                }
+            }
         }
+        self.engine.stop_all(now, grace);
         // Those without a process are removed at once, and count.
         self.work();
         // A node without agents is stopped at once.
         self.all_stopped();
     }
 
+    /// Nobody waits longer than that for a death that is not noticed.
     fn end_of_grace(&mut self, now: Instant) {
-        let Some(stopping) = self.stopping.as_mut().filter(|stopping| stopping.deadline <= now)
-        else {
+        if self.stopping.as_ref().is_none_or(|stopping| stopping.deadline > now) {
             return;
-        };
-        for (id, child) in &self.children {
-            stopping.killed.insert(id.clone());
-            sys::kill(child.pid);
+        }
+        let left: Vec<_> =
+            self.children.iter().map(|(id, child)| (id.clone(), child.pid)).collect();
+        for (id, pid) in left {
+            self.overran(&id);
+            sys::kill(pid);
         }
         self.answer_stopping();
     }
@@ -441,8 +513,11 @@ impl SupervisorHost {
     }
 
     fn answer_stopping(&mut self) {
-        if let Some(Stopping { waiter, stopped, killed, .. }) = self.stopping.take() {
-            let done = to_json(&json!({ "stopped": stopped, "killed": killed.len() }));
+        let Some(Stopping { waiters, stopped, killed, .. }) = self.stopping.take() else { return };
+        let count = killed.len() as u64;
+        let killed_agents = killed.into_iter().take(AllStopped::MAX_NAMED).collect();
+        let done = to_json(&AllStopped { stopped, killed: count, killed_agents });
+        for waiter in waiters {
             mail::answer(waiter, &Answer::Ok(&done));
         }
     }
@@ -452,23 +527,17 @@ impl SupervisorHost {
     }
 
     fn subscribe_all(&mut self) {
-        for id in self.ids() {
-            if self.engine.agent_config(&id).is_some_and(|config| config.nats_enabled) {
-                self.subscribe(&id);
-            }
-        }
+        let ids: Vec<AgentId> =
+            self.engine.ids().filter(|id| self.takes_input(id)).cloned().collect();
+        ids.iter().for_each(|id| self.subscribe(id));
     }
 
-    fn ids(&self) -> Vec<AgentId> {
-        let (mut ids, mut after) = (Vec::new(), None);
-        loop {
-            let page = self.engine.page(clock::now(), after.as_ref(), AgentCommand::MAX_PAGE);
-            ids.extend(page.agents.into_iter().map(|agent| agent.agent_id));
-            after = page.next;
-            if after.is_none() {
-                return ids;
-            }
-        }
+    /// Whether NATS is to reach an agent: not one that has failed, or was told to stop.
+    fn takes_input(&self, id: &AgentId) -> bool {
+        use AgentStatus::{Failed, Stopping};
+        let enabled = self.engine.agent_config(id).is_some_and(|config| config.nats_enabled);
+        let ends = matches!(self.engine.status(id), Some((Stopping | Failed, _)));
+        enabled && !ends
     }
 
     fn tell_connection(&mut self, mail: &connection::Mail<'_>) {

@@ -50,7 +50,7 @@ impl Supervisor {
         let missed = match child.phase {
             Phase::Starting { .. } => None,
             Phase::Killing { missed, .. } => Some(missed),
-            Phase::Stopping { .. } => return self.remove(id, reason),
+            Phase::Stopping { .. } => return self.remove(id, reason, false),
             _ => return,
         };
         if matches!(missed, Some(MissedDeadline::Answer(_))) {
@@ -142,6 +142,8 @@ impl Supervisor {
             return;
         };
         let silent = cause == Cause::Silent;
+        // A word is what it did itself, be it in the moment of the kill.
+        let said = matches!(cause, Cause::Said(_));
         let diagnosis = diagnose(cause, &child.config);
         if let Phase::Stopping { killed, .. } = child.phase {
             // What dies without a word while it is told to end has done as it was told.
@@ -149,11 +151,12 @@ impl Supervisor {
                 let incarnation = child.incarnation;
                 self.out.failure(now, id, incarnation, diagnosis, FailureSeverity::High);
             }
+            let killed = killed && !said;
             let reason = match killed {
                 true => "it was killed, since it did not stop",
                 false => "it was stopped",
             };
-            return self.remove(id, reason.to_owned());
+            return self.remove(id, reason.to_owned(), killed);
         }
         let again = match child.config.restart {
             RestartType::Permanent => true,
@@ -166,7 +169,7 @@ impl Supervisor {
                 let incarnation = child.incarnation;
                 self.out.failure(now, id, incarnation, diagnosis, FailureSeverity::High);
             }
-            return self.remove(id, reason);
+            return self.remove(id, reason, false);
         }
         match child.history.next_attempt(now.at, self.config.intensity) {
             Some(attempt) => self.restart(now, id, attempt, diagnosis),
@@ -294,13 +297,14 @@ impl Supervisor {
     }
 
     /// Removes a child that was known to others.
-    pub(super) fn remove(&mut self, id: &AgentId, reason: String) {
+    pub(super) fn remove(&mut self, id: &AgentId, reason: String, killed: bool) {
         if let Some(child) = self.forget(id, reason.clone()) {
             self.out.lifecycle(LifecycleEvent::ChildStopped, Some(id));
             self.out.push(Output::Removed {
                 id: id.clone(),
                 incarnation: child.incarnation,
                 reason,
+                killed,
             });
         }
     }

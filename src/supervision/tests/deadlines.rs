@@ -100,13 +100,23 @@ fn the_start_deadline_is_never_below_the_agents_timeout() {
 fn one_that_does_not_stop_is_killed_after_its_grace() {
     let mut sim = Sim::running(SupervisorConfig::default(), agent("a"));
     assert_eq!(sim.stop("a"), ["Stop a1", "a1 Running→Stopping"]);
-    assert_eq!(sim.stop("a"), [""; 0], "a second stop changes nothing");
+    sim.elapsed += Duration::from_secs(1);
+    assert_eq!(sim.stop("a"), [""; 0], "a second stop prolongs nothing");
     assert_eq!(sim.wait(), ["Kill a1"]);
     assert_eq!(sim.elapsed, Duration::from_secs(5));
     assert_eq!(
         sim.died("a", 1).last().map(String::as_str),
         Some("Removed a: it was killed, since it did not stop")
     );
+}
+
+#[test]
+fn a_farewell_that_the_kill_overtook_is_a_stop_all_the_same() {
+    let mut sim = Sim::running(SupervisorConfig::default(), agent("a"));
+    sim.stop("a");
+    assert_eq!(sim.wait(), ["Kill a1"]);
+    let lines = sim.said("a", 1, LastWord::Farewell);
+    assert_eq!(lines.last().map(String::as_str), Some("Removed a: it was stopped"));
 }
 
 #[test]
@@ -170,10 +180,34 @@ fn stop_all_ends_all() {
     sim.start(agent("b")).expect("room");
     sim.lines();
     let now = sim.now();
-    assert_eq!(sim.supervisor.stop_all(now), 2);
+    assert_eq!(sim.supervisor.stop_all(now, Duration::from_secs(5)), 2);
     sim.died("a", 1);
     sim.died("b", 1);
     assert!(sim.supervisor.is_empty());
+}
+
+#[test]
+fn a_second_stop_shortens_the_grace_and_never_prolongs_it() {
+    let mut sim = Sim::running(SupervisorConfig::default(), agent("a"));
+    sim.start(agent("b")).expect("room");
+    sim.lines();
+    // One that is stopped already, with the usual 5 s, when all are stopped within a minute.
+    sim.stop("a");
+    let now = sim.now();
+    assert_eq!(sim.supervisor.stop_all(now, Duration::from_secs(60)), 2);
+    sim.lines();
+    assert_eq!(sim.wait(), ["Kill a1"]);
+    assert_eq!(sim.elapsed, Duration::from_secs(5));
+    sim.died("a", 1);
+    let now = sim.now();
+    assert_eq!(sim.supervisor.stop_all(now, Duration::ZERO), 1);
+    assert_eq!(sim.lines(), [""; 0], "nobody is told twice");
+    assert_eq!(sim.wait(), ["Kill b1"], "55 s before its time");
+    assert_eq!(sim.elapsed, Duration::from_secs(5));
+    assert_eq!(
+        sim.died("b", 1).last().map(String::as_str),
+        Some("Removed b: it was killed, since it did not stop")
+    );
 }
 
 #[test]

@@ -43,6 +43,22 @@ impl Program {
         self.child.try_wait().is_ok_and(|status| status.is_none())
     }
 
+    /// Sends it a signal, such as `INT`.
+    ///
+    /// # Panics
+    /// If there is no `kill`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill");
+        assert!(sent.success(), "{} cannot be sent {name}", self.name);
+    }
+
+    /// Waits until it has ended, and gives its exit status.
+    pub async fn status(&mut self, within: Duration) -> Option<i32> {
+        let child = &mut self.child;
+        until("the program ends", within, || child.try_wait().ok().flatten()).await.code()
+    }
+
     /// Waits until it has ended, and gives the last line on standard output.
     pub async fn result(&mut self, within: Duration) -> String {
         let child = &mut self.child;
@@ -94,6 +110,11 @@ impl Node {
     /// A node on this server that answers there.
     pub async fn on(server: &NatsServer, client: &Client, id: &str) -> Self {
         Self::builder(id).nats(server).start(client).await
+    }
+
+    /// A run of the program that is a node of this name.
+    pub fn of(id: &str, program: Program) -> Self {
+        Self { id: id.to_owned(), program }
     }
 
     /// Its name.
@@ -150,12 +171,20 @@ pub struct NodeBuilder {
     words: Vec<OsString>,
     env: Vec<(String, String)>,
     dir: Option<PathBuf>,
+    by_script: bool,
 }
 
 impl NodeBuilder {
     fn new(id: &str) -> Self {
         let words = ["node", "--node-id", id].iter().map(OsString::from).collect();
-        Self { id: id.to_owned(), wasm: None, words, env: Vec::new(), dir: None }
+        Self { id: id.to_owned(), wasm: None, words, env: Vec::new(), dir: None, by_script: false }
+    }
+
+    /// By `scripts/run`, which builds the program first if that is not up to date.
+    #[must_use]
+    pub fn by_script(mut self) -> Self {
+        self.by_script = true;
+        self
     }
 
     /// Another program than the one with NATS.
@@ -196,10 +225,18 @@ impl NodeBuilder {
     pub fn run(self) -> Program {
         let own = self.dir.is_none().then(|| tempfile::tempdir().expect("a temporary directory"));
         let dir = self.dir.as_deref().or(own.as_ref().map(TempDir::path)).expect("one of the two");
-        let mut command = Command::new(program("LUNATIC", "lunatic"));
+        let mut command = if self.by_script {
+            Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/run"))
+        } else {
+            let mut command = Command::new(program("LUNATIC", "lunatic"));
+            command.arg("run").arg(self.wasm.unwrap_or_else(wasm)).arg("--");
+            command
+        };
         // Only what a program needs to run: the tests must not depend on who runs them.
         command.env_clear();
-        for kept in ["PATH", "HOME", "TMPDIR"] {
+        let for_script = ["LUNATIC", "CARGO_HOME", "CARGO_TARGET_DIR", "RUSTUP_HOME"];
+        let for_script = for_script.iter().filter(|_| self.by_script);
+        for kept in ["PATH", "HOME", "TMPDIR"].iter().chain(for_script) {
             if let Some(value) = std::env::var_os(kept) {
                 command.env(kept, value);
             }
@@ -209,9 +246,6 @@ impl NodeBuilder {
             .env("TOKIO_WORKER_THREADS", "4")
             .envs(self.env)
             .current_dir(dir)
-            .arg("run")
-            .arg(self.wasm.unwrap_or_else(wasm))
-            .arg("--")
             .args(&self.words)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::clock;
 use super::node::{Node, NodeBuilder, NodeEvent, NodeHandle, Stopped};
+use crate::agent::AgentId;
 use crate::cli::{Command, HELP, VERSION};
 use crate::config::{NodeConfig, NodeFlags};
 use crate::error::{Error, Result};
@@ -92,16 +93,28 @@ fn serve(builder: NodeBuilder, config: &NodeConfig, json: bool) -> Result<()> {
     let mut node = builder.start(config)?;
     announce(&node, config, json);
     let stopped = wait_for_the_end(&mut node).and_then(|grace| node.shutdown(grace))?;
-    let Stopped { stopped, killed, flushed } = stopped;
-    if json {
-        println!(
-            "{}",
-            json!({ "type": "result", "ok": true, "stopped": stopped, "killed": killed, "flushed": flushed })
-        );
-    } else {
-        println!("result: ok stopped={stopped} killed={killed} flushed={flushed}");
-    }
+    println!("{}", result_line(&stopped, json));
     Ok(())
+}
+
+/// The last line of a node that ended as it was told; those that had to be killed are named.
+fn result_line(stopped: &Stopped, json: bool) -> String {
+    let Stopped { stopped, killed, killed_agents, flushed } = stopped;
+    if json {
+        return json!({ "type": "result", "ok": true, "stopped": stopped, "killed": killed,
+            "killed_agents": killed_agents, "flushed": flushed })
+        .to_string();
+    }
+    let mut line = format!("result: ok stopped={stopped} killed={killed} flushed={flushed}");
+    if !killed_agents.is_empty() {
+        let names: Vec<&str> = killed_agents.iter().map(AgentId::as_str).collect();
+        line.push_str(" killed_agents=");
+        line.push_str(&names.join(","));
+        if *killed > names.len() as u64 {
+            line.push_str(",...");
+        }
+    }
+    line
 }
 
 fn announce(node: &NodeHandle, config: &NodeConfig, json: bool) {
@@ -130,16 +143,21 @@ fn wait_for_the_end(node: &mut NodeHandle) -> Result<Duration> {
     loop {
         match node.next(look) {
             Some(NodeEvent::ShutdownAsked { grace }) => return Ok(grace),
-            Some(NodeEvent::DrainAsked) => look = Some(LOOK),
+            Some(NodeEvent::DrainAsked) => {
+                log::info!("node: it takes no new agents, and ends with the last one");
+                look = Some(LOOK);
+            }
             Some(NodeEvent::GaveUp { part }) => {
                 return Err(Error::Node(format!("{part} died too often; the node is down")));
             }
             Some(NodeEvent::Answer { .. } | NodeEvent::Event { .. }) => {}
-            // The supervisor may be on its way back; then one looks again.
-            None if node.status().is_ok_and(|status| all_ended(&status)) => {
-                return Ok(Duration::ZERO)
-            }
-            None => {}
+            // Said again each time, since a supervisor that was restarted does not know of it.
+            None => match node.drain().and_then(|()| node.status()) {
+                Ok(status) if all_ended(&status) => return Ok(Duration::ZERO),
+                Ok(_) => {}
+                // It is on its way back; then one looks again.
+                Err(error) => log::warn!("node: it cannot be seen what is left: {error}"),
+            },
         }
     }
 }
@@ -147,4 +165,28 @@ fn wait_for_the_end(node: &mut NodeHandle) -> Result<Duration> {
 /// Whether no agent is left but such as have failed, which will not end by themselves.
 fn all_ended(node: &NodeSummary) -> bool {
     node.by_status.keys().all(|&status| status == AgentStatus::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_names_those_that_were_killed() {
+        let killed_agents = vec![AgentId("a".to_owned()), AgentId("b".to_owned())];
+        let mut stopped = Stopped { stopped: 3, killed: 2, killed_agents, flushed: true };
+        let line = "result: ok stopped=3 killed=2 flushed=true killed_agents=a,b";
+        assert_eq!(result_line(&stopped, false), line);
+        stopped.killed = 101;
+        assert!(
+            result_line(&stopped, false).ends_with("killed=101 flushed=true killed_agents=a,b,...")
+        );
+        let parsed: serde_json::Value =
+            serde_json::from_str(&result_line(&stopped, true)).expect("JSON");
+        assert_eq!(parsed["killed_agents"], json!(["a", "b"]));
+        assert_eq!(
+            result_line(&Stopped::default(), false),
+            "result: ok stopped=0 killed=0 flushed=false"
+        );
+    }
 }
