@@ -19,3 +19,8 @@ pub use error::{Error, RequestError, Result, SendError, SpawnError};
 pub use memory::FileBackend;
 pub use memory::{InMemoryBackend, MemoryBackend, MemoryError, StateAction};
 pub use message::Message;
+
+// There is nothing in it on a target whose host is not there yet.
+#[doc(inline)]
+#[allow(unused_imports, unreachable_pub)]
+pub use host::root::*;

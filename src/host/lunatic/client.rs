@@ -8,12 +8,12 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::clock;
-use super::connection::{Greeting, Mail};
+use super::connection::{self, Greeting, Mail, Report};
 use super::mail::{self, NoAnswer};
 use super::names::{self, Part};
 use super::sys::{self, Pid, Received};
 use crate::error::Error;
-use crate::nats::{Headers, Inbox, Outbox, OutboxError};
+use crate::nats::{Headers, Inbox, InvalidConfig, Outbox, OutboxError, UrlError};
 
 /// Why NATS did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -28,6 +28,24 @@ pub enum NatsError {
     /// The connection did not take it: there is no server, and the buffer is full.
     #[error("{0}")]
     Refused(String),
+    /// The connection has ended for good: it was closed, or has tried as often as it may.
+    #[error("the connection has ended: {0}")]
+    Closed(String),
+    /// No server could be reached at the start.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// A server's URL cannot be used.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The config has a value that is not allowed.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    /// The runtime refused the connection's process.
+    #[error("a connection of its own needs a process: {0}")]
+    Process(String),
+    /// What was to be published cannot be written as JSON.
+    #[error("it cannot be written as JSON: {0}")]
+    Json(String),
     /// Nobody subscribed to the subject.
     #[error("nobody listens on {subject}")]
     NoResponders {
@@ -63,13 +81,39 @@ pub struct NatsMessage {
     pub payload: Vec<u8>,
 }
 
+/// The connection that a client uses.
+#[derive(Debug)]
+enum Line {
+    /// The node's, wherever its present process is.
+    Node(Part),
+    /// One of this process's own.
+    Own { pid: Pid, online: String },
+}
+
+impl Line {
+    fn pid(&mut self) -> Option<Pid> {
+        match self {
+            Self::Node(part) => part.pid(),
+            Self::Own { pid, .. } => Some(*pid).filter(|&pid| sys::exists(pid)),
+        }
+    }
+
+    fn is_online(&self) -> bool {
+        let name = match self {
+            Self::Node(_) => names::ONLINE,
+            Self::Own { online, .. } => online,
+        };
+        sys::lookup(name).is_some_and(sys::exists)
+    }
+}
+
 /// A client of the node's connection, for the process that made it.
 ///
 /// What it publishes is kept back until 32 KB are full, or until `flush`; an agent's is flushed
 /// for it when its handler returns.
 #[derive(Debug)]
 pub struct Client {
-    connection: Part,
+    connection: Line,
     outbox: Outbox,
     greeting: Option<(Pid, Inbox)>,
     /// How much was handed over since the connection last said that it had taken everything.
@@ -93,17 +137,21 @@ impl Client {
 
     /// A client.
     pub fn new() -> Self {
-        Self {
-            connection: Part::new(names::CONNECTION),
-            outbox: Outbox::default(),
-            greeting: None,
-            unchecked: 0,
-        }
+        Self::of(Line::Node(Part::new(names::CONNECTION)))
+    }
+
+    /// A client of a connection of this process's own.
+    pub(super) fn of_own(pid: Pid) -> Self {
+        Self::of(Line::Own { pid, online: names::own_online(pid) })
+    }
+
+    fn of(connection: Line) -> Self {
+        Self { connection, outbox: Outbox::default(), greeting: None, unchecked: 0 }
     }
 
     /// Whether the node is connected now.
     pub fn is_online(&mut self) -> bool {
-        sys::lookup(names::ONLINE).is_some_and(sys::exists)
+        self.connection.is_online()
     }
 
     /// Publishes. While there is no connection to a server, the node keeps what is published up to
@@ -186,7 +234,9 @@ impl Client {
         let sid = subscribe(connection, &subject, queue.as_deref(), tag).inspect_err(|_| {
             KEPT.with_borrow_mut(|kept| kept.remove(&tag));
         })?;
-        Ok(Subscription { subject, queue, connection, sid, tag, waiting: VecDeque::new() })
+        let (own, over) = (matches!(self.connection, Line::Own { .. }), false);
+        let waiting = VecDeque::new();
+        Ok(Subscription { subject, queue, connection, own, over, sid, tag, waiting })
     }
 
     /// Waits until the server has everything that this process published.
@@ -223,8 +273,18 @@ impl Client {
     }
 }
 
-fn refused(error: NoAnswer) -> NatsError {
+/// Asks a connection how it is.
+pub(super) fn report(connection: Pid) -> Result<Report, NatsError> {
+    let ask = |waiter| Mail::Report { waiter };
+    let bytes = mail::request(connection, Some(Client::TIMEOUT), ask).map_err(refused)?;
+    postcard::from_bytes(&bytes).map_err(|error| NatsError::Refused(error.to_string()))
+}
+
+pub(super) fn refused(error: NoAnswer) -> NatsError {
     match error {
+        NoAnswer::Refused { code, message } if code == connection::CLOSED => {
+            NatsError::Closed(message)
+        }
         NoAnswer::Refused { message, .. } => NatsError::Refused(message),
         NoAnswer::Died => NatsError::NoConnection,
         NoAnswer::TimedOut => NatsError::Refused("the connection did not answer".to_owned()),
@@ -257,6 +317,10 @@ pub struct Subscription {
     subject: String,
     queue: Option<String>,
     connection: Pid,
+    /// Whether that is a connection of this process's own, which has no successor.
+    own: bool,
+    /// Whether nothing will come any more.
+    over: bool,
     sid: u64,
     tag: i64,
     waiting: VecDeque<NatsMessage>,
@@ -266,7 +330,8 @@ impl Subscription {
     /// While it waits, it looks this often whether the connection's process still lives.
     const LOOK: Duration = Duration::from_secs(1);
 
-    /// The next message. `None` if none came within `timeout`.
+    /// The next message. `None` if none came within `timeout`, or if none will come any more, which
+    /// is so only for a connection of this process's own that has ended.
     pub fn next(&mut self, timeout: Option<Duration>) -> Option<NatsMessage> {
         let deadline = timeout.map(|timeout| clock::now() + timeout);
         loop {
@@ -274,7 +339,7 @@ impl Subscription {
                 return Some(message);
             }
             let left = deadline.map(|deadline| deadline - clock::now());
-            if left == Some(Duration::ZERO) {
+            if self.over || left == Some(Duration::ZERO) {
                 return None;
             }
             let slice = left.map_or(Self::LOOK, |left| left.min(Self::LOOK));
@@ -305,8 +370,18 @@ impl Subscription {
         self.waiting.pop_front()
     }
 
-    /// The connection's process died, and its successor knows nothing of this subscription.
+    /// Whether nothing will come any more; what has come is still there.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Looks whether something can still come. The node's connection may have died: its successor
+    /// knows nothing of this subscription.
     fn follow_connection(&mut self) {
+        if self.own {
+            self.over = report(self.connection).map_or(true, |report| report.closed.is_some());
+            return;
+        }
         if sys::exists(self.connection) {
             return;
         }

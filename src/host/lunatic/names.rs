@@ -11,6 +11,12 @@ pub(crate) const GATEWAY: &str = "node/gateway";
 /// Registered by the connection while it is up, and only then.
 pub(crate) const ONLINE: &str = "node/online";
 
+/// Registered by a connection of a process's own while it is up, and only then.
+#[cfg(feature = "wasm-nats")]
+pub(crate) fn own_online(connection: Pid) -> String {
+    format!("online/{}", connection.0)
+}
+
 /// What an agent is registered under. Stays while it is being restarted, and goes when it is gone
 /// for good: so a name without a living process means "being restarted".
 pub(crate) fn agent(id: &str) -> String {
