@@ -10,7 +10,7 @@ pub use lunatic::program::main;
 pub(crate) mod root {
     #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
     pub use super::lunatic::{
-        get_agent_state, send_message_to_agent, send_state_action_to_agent, shutdown_agent,
+        get_agent_state, send_message_to_agent, send_state_action_to_agent, shutdown_agent, sleep,
         spawn_agent_supervisor, spawn_single_agent, AgentProcess, AgentSupervisor, Node,
         NodeBuilder, NodeEvent, NodeHandle,
     };

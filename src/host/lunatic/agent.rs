@@ -23,7 +23,8 @@ use crate::agent::{
 use crate::error::{Error, RequestError, Result, SendError};
 use crate::memory::{ClientBackend, InMemoryBackend, MemoryBackend};
 use crate::message::{
-    decode_payload, encode_error, parse_agent_input, ErrorCode, Message, Subject, WireError,
+    decode_payload, encode_error, parse_agent_input, ErrorCode, Message, NatsMessage, Subject,
+    WireError,
 };
 use crate::supervision::FailureType;
 
@@ -90,8 +91,13 @@ impl Running {
             if buffer.capacity() > KEPT_BUFFER {
                 buffer = Vec::new();
             }
-            if sys::receive(&[], None) != Received::Message {
-                continue;
+            match sys::receive(&[], None) {
+                Received::Message => {}
+                Received::ProcessDied(_) => {
+                    client::process_died();
+                    continue;
+                }
+                _ => continue,
             }
             sys::read_message(&mut buffer);
             match buffer.first() {
@@ -105,9 +111,10 @@ impl Running {
                 }
                 // An answer that came after its request had timed out.
                 Some(&mail::REPLY | &mail::REPLY_PAYLOAD) => continue,
-                // For a subscription of this agent, which it will look at in its own time.
                 Some(&mail::DELIVERIES) => {
-                    client::keep(sys::message_tag(), &buffer);
+                    for message in client::for_handler(sys::message_tag(), &buffer) {
+                        self.nats_message(message);
+                    }
                     continue;
                 }
                 _ => {}
@@ -167,6 +174,15 @@ impl Running {
                 self.turn_over();
             }
         }
+    }
+
+    fn nats_message(&mut self, message: NatsMessage) {
+        let result = outcome(run_ready(self.agent.on_nats_message(&mut self.ctx, message)));
+        self.figures.handled += 1;
+        if let Err(error) = result {
+            self.failed(&error, None);
+        }
+        self.turn_over();
     }
 
     fn handle(&mut self, message: Message, reply_to: Option<ReplyTo>) {
@@ -342,6 +358,14 @@ impl Ports for LunaticPorts {
         timeout: Duration,
     ) -> Result<Vec<u8>> {
         Ok(self.client.request(subject, payload, timeout)?)
+    }
+
+    async fn subscribe(&mut self, subject: &str, queue_group: Option<&str>) -> Result<()> {
+        Ok(client::subscribe_handler(&mut self.client, subject, queue_group)?)
+    }
+
+    async fn unsubscribe(&mut self, subject: &str, queue_group: Option<&str>) -> Result<bool> {
+        Ok(client::unsubscribe_handler(subject, queue_group))
     }
 
     fn refuse(&mut self, to: &ReplyTo, error: &WireError) {

@@ -12,7 +12,9 @@ use super::connection::{self, Greeting, Mail, Report};
 use super::mail::{self, NoAnswer};
 use super::names::{self, Part};
 use super::sys::{self, Pid, Received};
+use crate::agent::Context;
 use crate::error::Error;
+pub use crate::message::NatsMessage;
 use crate::nats::{Headers, Inbox, InvalidConfig, Outbox, OutboxError, UrlError};
 
 /// Why NATS did not do what was asked.
@@ -46,6 +48,12 @@ pub enum NatsError {
     /// What was to be published cannot be written as JSON.
     #[error("it cannot be written as JSON: {0}")]
     Json(String),
+    /// An agent subscribes to too many subjects.
+    #[error("the agent has {max} subscriptions already, which is the limit")]
+    TooManySubscriptions {
+        /// The limit.
+        max: usize,
+    },
     /// Nobody subscribed to the subject.
     #[error("nobody listens on {subject}")]
     NoResponders {
@@ -66,19 +74,6 @@ impl From<NatsError> for Error {
     fn from(error: NatsError) -> Self {
         Self::Nats(error.to_string())
     }
-}
-
-/// A message from NATS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NatsMessage {
-    /// The subject that it was published to.
-    pub subject: String,
-    /// Where an answer is expected.
-    pub reply: Option<String>,
-    /// The status in its headers: 503 says that nobody is there to answer.
-    pub status: Option<u16>,
-    /// What it says.
-    pub payload: Vec<u8>,
 }
 
 /// The connection that a client uses.
@@ -409,8 +404,107 @@ thread_local! {
 /// They count against the process's own memory limit.
 const MAX_KEPT: usize = 1024;
 
+/// What an agent has its handler called for, by `ctx.subscribe`.
+#[derive(Default)]
+struct HandlerSubscriptions {
+    all: Vec<Subscription>,
+    /// The connection whose death is told to this process.
+    watched: Option<Pid>,
+}
+
+thread_local! {
+    static HANDLER: RefCell<HandlerSubscriptions> = RefCell::default();
+}
+
+/// The tag of the mail with which an agent reminds itself to look for the connection's successor.
+const FOLLOW: i64 = 101;
+
+impl HandlerSubscriptions {
+    /// How soon it looks again for a connection that is not back yet.
+    const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+    fn position(&self, subject: &str, queue: Option<&str>) -> Option<usize> {
+        self.all.iter().position(|one| one.subject == subject && one.queue.as_deref() == queue)
+    }
+
+    /// Watches the connection that the subscriptions are at; where it has died, they move to its
+    /// successor, now or soon.
+    fn follow(&mut self) {
+        self.all.iter_mut().for_each(Subscription::follow_connection);
+        if self.all.iter().any(|one| !sys::exists(one.connection)) {
+            self.watched = None;
+            sys::send_after(sys::this(), FOLLOW, &[mail::DELIVERIES], Self::LOOK_AGAIN);
+            return;
+        }
+        let Some(connection) = self.all.first().map(|one| one.connection) else { return };
+        if self.watched != Some(connection) {
+            self.watched = Some(connection);
+            sys::monitor(connection);
+            // A monitor on a process that has died already never fires.
+            if !sys::exists(connection) {
+                self.follow();
+            }
+        }
+    }
+}
+
+/// Has the agent of this process called for what comes on a subject. To do it again changes nothing.
+pub(super) fn subscribe_handler(
+    client: &mut Client,
+    subject: &str,
+    queue: Option<&str>,
+) -> Result<(), NatsError> {
+    HANDLER.with_borrow_mut(|handler| {
+        if handler.position(subject, queue).is_some() {
+            return Ok(());
+        }
+        let max = Context::MAX_SUBSCRIPTIONS;
+        if handler.all.len() >= max {
+            return Err(NatsError::TooManySubscriptions { max });
+        }
+        let subscription = client.subscribe(subject, queue)?;
+        // What comes for it is handed on at once.
+        KEPT.with_borrow_mut(|kept| kept.remove(&subscription.tag));
+        handler.all.push(subscription);
+        handler.follow();
+        Ok(())
+    })
+}
+
+/// Ends it again; whether there was such a subscription.
+pub(super) fn unsubscribe_handler(subject: &str, queue: Option<&str>) -> bool {
+    HANDLER.with_borrow_mut(|handler| match handler.position(subject, queue) {
+        Some(at) => {
+            drop(handler.all.swap_remove(at));
+            true
+        }
+        None => false,
+    })
+}
+
+/// What came for the agent's handler. What came for a subscription that the agent looks at by
+/// itself is kept for that.
+pub(super) fn for_handler(tag: i64, bytes: &[u8]) -> VecDeque<NatsMessage> {
+    let is_handlers = HANDLER.with_borrow_mut(|handler| {
+        if tag == FOLLOW {
+            handler.follow();
+        }
+        handler.all.iter().any(|one| one.tag == tag)
+    });
+    if is_handlers {
+        return owned(bytes);
+    }
+    keep(tag, bytes);
+    VecDeque::new()
+}
+
+/// A process that this one watches has died: the connection, if any.
+pub(super) fn process_died() {
+    HANDLER.with_borrow_mut(HandlerSubscriptions::follow);
+}
+
 /// Keeps deliveries that came while the process waited for something else.
-pub(super) fn keep(tag: i64, bytes: &[u8]) {
+fn keep(tag: i64, bytes: &[u8]) {
     KEPT.with_borrow_mut(|kept| {
         // Without an entry it is the late answer to a request, or for a subscription that is over.
         let Some(queue) = kept.get_mut(&tag) else { return };

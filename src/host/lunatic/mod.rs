@@ -43,11 +43,12 @@ mod timer;
 #[cfg(feature = "wasm-nats")]
 pub mod wasm_nats;
 
-pub use client::{Client as NatsClient, NatsError};
 #[cfg(feature = "wasm-nats")]
-pub use client::{NatsMessage, Subscription};
+pub use client::Subscription;
+pub use client::{Client as NatsClient, NatsError};
 pub use facade::{
     get_agent_state, send_message_to_agent, send_state_action_to_agent, shutdown_agent,
     spawn_agent_supervisor, spawn_single_agent, AgentProcess, AgentSupervisor,
 };
 pub use node::{Node, NodeBuilder, NodeEvent, NodeHandle, Stopped, Ticket};
+pub use sys::sleep;
