@@ -229,8 +229,8 @@ impl Client {
         let sid = subscribe(connection, &subject, queue.as_deref(), tag).inspect_err(|_| {
             KEPT.with_borrow_mut(|kept| kept.remove(&tag));
         })?;
-        let (own, over) = (matches!(self.connection, Line::Own { .. }), false);
-        let waiting = VecDeque::new();
+        let own = matches!(self.connection, Line::Own { .. });
+        let (over, waiting) = (None, VecDeque::new());
         Ok(Subscription { subject, queue, connection, own, over, sid, tag, waiting })
     }
 
@@ -314,8 +314,8 @@ pub struct Subscription {
     connection: Pid,
     /// Whether that is a connection of this process's own, which has no successor.
     own: bool,
-    /// Whether nothing will come any more.
-    over: bool,
+    /// Why nothing will come any more, if so.
+    over: Option<String>,
     sid: u64,
     tag: i64,
     waiting: VecDeque<NatsMessage>,
@@ -334,7 +334,7 @@ impl Subscription {
                 return Some(message);
             }
             let left = deadline.map(|deadline| deadline - clock::now());
-            if self.over || left == Some(Duration::ZERO) {
+            if self.over.is_some() || left == Some(Duration::ZERO) {
                 return None;
             }
             let slice = left.map_or(Self::LOOK, |left| left.min(Self::LOOK));
@@ -365,17 +365,30 @@ impl Subscription {
         self.waiting.pop_front()
     }
 
-    /// Whether nothing will come any more; what has come is still there.
-    pub(super) fn is_over(&self) -> bool {
-        self.over
+    /// Why nothing will come any more, if so; what has come is still there.
+    pub(super) fn over(&self) -> Option<&str> {
+        self.over.as_deref()
+    }
+
+    fn follow_own(&mut self) {
+        self.over = match report(self.connection) {
+            Ok(report) => report.closed,
+            // It is late: it may be in the middle of a write.
+            Err(_) if sys::exists(self.connection) => None,
+            Err(_) => Some("its process has ended".to_owned()),
+        };
+        if self.over.is_some() {
+            // What came before the end, and after the last look.
+            self.waiting
+                .extend(receive_deliveries(self.tag, Some(Duration::ZERO)).unwrap_or_default());
+        }
     }
 
     /// Looks whether something can still come. The node's connection may have died: its successor
     /// knows nothing of this subscription.
     fn follow_connection(&mut self) {
         if self.own {
-            self.over = report(self.connection).map_or(true, |report| report.closed.is_some());
-            return;
+            return self.follow_own();
         }
         if sys::exists(self.connection) {
             return;

@@ -295,11 +295,9 @@ impl Subscription {
     }
 
     fn checked(&self, next: Option<NatsMessage>) -> Result<Option<NatsMessage>, NatsError> {
-        match next {
-            None if self.inner.is_over() => {
-                Err(NatsError::Closed("no more messages will come".to_owned()))
-            }
-            next => Ok(next),
+        match (next, self.inner.over()) {
+            (None, Some(why)) => Err(NatsError::Closed(why.to_owned())),
+            (next, _) => Ok(next),
         }
     }
 }
