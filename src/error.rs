@@ -100,6 +100,14 @@ pub enum SendError {
     /// The agent died and its replacement does not run yet. What is sent now would be lost.
     #[error("agent {0} is being restarted; try again")]
     AgentRestarting(AgentId),
+    /// A message that is for another agent than the one that it was given to.
+    #[error("the message is for agent {to}, and was given to agent {agent}")]
+    WrongAgent {
+        /// Whom it is for.
+        to: AgentId,
+        /// Whom it was given to.
+        agent: AgentId,
+    },
     /// There was nothing to reply to.
     #[error("message {0} asked for no answer, or is not the one being handled")]
     NoReplyExpected(String),

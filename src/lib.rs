@@ -20,4 +20,9 @@ pub use error::{Error, RequestError, Result, SendError, SpawnError};
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 pub use memory::FileBackend;
 pub use memory::{InMemoryBackend, MemoryBackend, MemoryError, StateAction};
-pub use message::Message;
+pub use message::{Message, NatsMessage};
+
+// There is nothing in it on a target whose host is not there yet.
+#[doc(inline)]
+#[allow(unused_imports, unreachable_pub)]
+pub use host::root::*;

@@ -69,6 +69,27 @@ pub trait Ports: Send {
         timeout: Duration,
     ) -> Port<'a, Result<Vec<u8>>>;
 
+    /// Has the agent's `on_nats_message` called for what comes on a NATS subject.
+    fn subscribe<'a>(
+        &'a mut self,
+        subject: &'a str,
+        queue_group: Option<&'a str>,
+    ) -> Port<'a, Result<()>> {
+        let _ = queue_group;
+        let text = format!("this host cannot subscribe an agent to {subject}");
+        Port::done(Err(Error::Nats(text)))
+    }
+
+    /// Ends that; whether there was such a subscription.
+    fn unsubscribe<'a>(
+        &'a mut self,
+        subject: &'a str,
+        queue_group: Option<&'a str>,
+    ) -> Port<'a, Result<bool>> {
+        let _ = (subject, queue_group);
+        Port::done(Ok(false))
+    }
+
     /// Tells whoever sent the message that is being handled that there is no answer, and why.
     fn refuse(&mut self, to: &ReplyTo, error: &WireError);
 
@@ -135,6 +156,9 @@ impl Context {
     /// The largest payload of a message: 512 KiB, as JSON on the wire, and between processes as
     /// [`encode_payload`] writes it.
     pub const MAX_PAYLOAD: usize = 512 * 1024;
+
+    /// The most NATS subjects that an agent is subscribed to: 64.
+    pub const MAX_SUBSCRIPTIONS: usize = 64;
 
     /// For a host: appends a payload to what is sent between processes, if it is not too large.
     pub fn encode_payload(payload: &Value, out: &mut Vec<u8>) -> Result<(), SendError> {
@@ -244,6 +268,23 @@ impl Context {
     ) -> Result<Vec<u8>> {
         self.may_use_nats()?;
         self.ports.nats_request(subject, payload, timeout).await
+    }
+
+    /// From now on [`Agent::on_nats_message`](super::Agent::on_nats_message) is called for what comes
+    /// on a NATS subject, which may have wildcards; with a queue group, each message goes to one of
+    /// the group. It holds while there is no server and after each reconnect, and ends with this
+    /// life of the agent: so subscribe in `on_start`. To subscribe to the same again changes nothing.
+    ///
+    /// An agent has at most [`Self::MAX_SUBSCRIPTIONS`]; what comes waits in its mailbox, and counts
+    /// for its health check as any message.
+    pub async fn subscribe(&mut self, subject: &str, queue_group: Option<&str>) -> Result<()> {
+        self.may_use_nats()?;
+        self.ports.subscribe(subject, queue_group).await
+    }
+
+    /// Ends what [`Self::subscribe`] began; whether there was such a subscription.
+    pub async fn unsubscribe(&mut self, subject: &str, queue_group: Option<&str>) -> Result<bool> {
+        self.ports.unsubscribe(subject, queue_group).await
     }
 
     fn may_use_nats(&self) -> Result<()> {
@@ -413,6 +454,8 @@ mod tests {
         let error = run_ready(ctx.send(&AgentId("y.ou".into()), 1)).expect("ready");
         assert!(error.expect_err("no id").to_string().contains("y.ou"));
         let error = run_ready(ctx.publish("a.b", b"")).expect("ready");
+        assert!(error.expect_err("no NATS").to_string().contains("nats_enabled"));
+        let error = run_ready(ctx.subscribe("a.b", None)).expect("ready");
         assert!(error.expect_err("no NATS").to_string().contains("nats_enabled"));
         assert!(notes.lock().expect("one thread").is_empty());
     }

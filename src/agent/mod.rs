@@ -10,8 +10,8 @@ pub mod text;
 
 use async_trait::async_trait;
 
-use crate::error::Result;
-use crate::message::Message;
+use crate::error::{Error, Result};
+use crate::message::{Message, NatsMessage};
 
 pub use builtin::{Echo, State, Text};
 pub use config::{AgentConfig, InvalidAgentConfig, MemoryBackendType, RestartType};
@@ -41,6 +41,14 @@ pub trait Agent: Send {
 
     /// Handles one message.
     async fn handle(&mut self, ctx: &mut Context, message: Message) -> Result<()>;
+
+    /// Handles one message of a NATS subject that the agent subscribed to: see
+    /// [`Context::subscribe`]. To answer, publish to its `reply`.
+    async fn on_nats_message(&mut self, ctx: &mut Context, message: NatsMessage) -> Result<()> {
+        let _ = ctx;
+        let subject = &message.subject;
+        Err(Error::handler(format!("it subscribed to {subject}, and has no on_nats_message")))
+    }
 
     /// Called when the agent is told to stop, before its process ends; not when it is killed, also
     /// if it takes longer than the grace. What it publishes, sends and stores is not lost.

@@ -26,6 +26,19 @@ impl AgentId {
     }
 }
 
+/// What the crate's root shows of this target's host.
+pub(crate) mod root {
+    #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
+    pub use super::lunatic::{
+        get_agent_state, send_message_to_agent, send_state_action_to_agent, shutdown_agent, sleep,
+        spawn_agent_supervisor, spawn_single_agent, AgentProcess, AgentSupervisor, Node,
+        NodeBuilder, NodeEvent, NodeHandle,
+    };
+
+    #[cfg(all(feature = "wasm-nats", target_arch = "wasm32", target_os = "wasi"))]
+    pub use super::lunatic::wasm_nats;
+}
+
 /// The program, where its host is not there yet: says so.
 #[cfg(not(all(target_arch = "wasm32", target_os = "wasi")))]
 pub fn main() -> std::process::ExitCode {

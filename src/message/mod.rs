@@ -5,6 +5,7 @@ mod body;
 mod command;
 mod envelope;
 mod event;
+mod nats;
 #[cfg(test)]
 mod page;
 mod payload;
@@ -24,6 +25,7 @@ pub use body::{
 pub use command::{AgentCommand, SystemMessage};
 pub use envelope::MessageEnvelope;
 pub use event::{AgentEvent, AgentStatus};
+pub use nats::NatsMessage;
 pub use payload::{decode_payload, encode_payload, PayloadError};
 pub use reply::{
     encode_error, encode_reply, AgentCounters, AgentPage, AgentSummary, ErrorCode, NodeCounters,

@@ -104,8 +104,8 @@ pub struct SessionConfig {
     pub ping_interval: Duration,
     /// How many PINGs may be unanswered before the connection counts as dead. Default: 2.
     pub max_pings_out: u32,
-    /// After how many failed attempts of one outage to give up; not counting the very first one at
-    /// the start. Default: none, which is never.
+    /// After how many failed attempts in a row to give up; not counting the very first one at the
+    /// start. Default: none, which is never.
     pub max_reconnects: Option<u32>,
     /// Whether to go on when no server can be reached at the start. If not, each is tried once.
     /// Default: true.

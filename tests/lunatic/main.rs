@@ -4,7 +4,10 @@
 // Waiting in here is real, and has a deadline.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod facade;
 mod messages;
+#[cfg(feature = "wasm-nats")]
+mod nats;
 mod sandbox;
 mod state;
 mod stop;

@@ -25,7 +25,10 @@ pub(crate) fn node_with(test: &str, change: impl FnOnce(&mut NodeConfig)) -> Nod
     config.nats = None;
     config.data_dir = data_dir(test);
     change(&mut config);
-    let builder = Node::builder().agent_type::<Probe>("probe").agent_type::<Forward>("forward");
+    let builder = Node::builder()
+        .agent_type::<Probe>("probe")
+        .agent_type::<Forward>("forward")
+        .agent_type::<Subscriber>("nats");
     let mut node = builder.start(&config).unwrap();
     node.watch().unwrap();
     node
@@ -163,6 +166,7 @@ fn line(event: &Value) -> Option<String> {
 #[derive(Default)]
 pub(crate) struct Probe {
     seen: Vec<Value>,
+    kept: Option<Message>,
     bomb: Option<Bomb>,
 }
 
@@ -213,6 +217,17 @@ impl Agent for Probe {
             let seen = std::mem::take(&mut self.seen);
             return ctx.reply(&message, seen).await;
         }
+        if told.get("keep").is_some() {
+            self.kept = Some(message);
+            return Ok(());
+        }
+        if told.get("kept").is_some() {
+            let Some(Message { id, from, to, timestamp, .. }) = self.kept.take() else {
+                return ctx.reply(&message, Value::Null).await;
+            };
+            let kept = json!({ "id": id, "from": from, "to": to, "timestamp": timestamp });
+            return ctx.reply(&message, kept).await;
+        }
         if told.get("who").is_some() {
             let who = json!({ "from": message.from, "to": message.to, "id": message.id,
                 "timestamp": message.timestamp, "incarnation": ctx.incarnation() });
@@ -254,4 +269,38 @@ impl Agent for Forward {
         let answer = ctx.request(&to, told["payload"].clone(), timeout).await?;
         ctx.reply(&message, json!({ "answer": answer })).await
     }
+}
+
+/// Subscribes as it is told.
+#[derive(Default)]
+pub(crate) struct Subscriber;
+
+#[async_trait]
+impl Agent for Subscriber {
+    async fn handle(&mut self, ctx: &mut Context, message: Message) -> Result<()> {
+        let told = |field: &str| message.payload[field].as_str();
+        let answer = if let Some(subject) = told("subscribe") {
+            ctx.subscribe(subject, None).await?;
+            Value::Null
+        } else if let Some(subject) = told("unsubscribe") {
+            ctx.unsubscribe(subject, None).await?.into()
+        } else {
+            own_connection(told("own").unwrap_or_default())?
+        };
+        ctx.reply(&message, answer).await
+    }
+}
+
+#[cfg(feature = "wasm-nats")]
+fn own_connection(url: &str) -> Result<Value> {
+    use rust_wasm_lunatic_nats::agent::run_ready;
+    use rust_wasm_lunatic_nats::wasm_nats::{WasmNatsConfig, WasmNatsConnection};
+    let config = WasmNatsConfig { websocket_url: url.to_owned(), ..Default::default() };
+    run_ready(WasmNatsConnection::new(config)).unwrap()?;
+    Ok(Value::Null)
+}
+
+#[cfg(not(feature = "wasm-nats"))]
+fn own_connection(_: &str) -> Result<Value> {
+    Err(Error::handler("this build has no connections"))
 }

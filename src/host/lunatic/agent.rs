@@ -22,7 +22,8 @@ use crate::agent::{
 use crate::error::{Error, RequestError, Result, SendError};
 use crate::memory::{ClientBackend, InMemoryBackend, MemoryBackend};
 use crate::message::{
-    decode_payload, encode_error, parse_agent_input, ErrorCode, Message, Subject, WireError,
+    decode_payload, encode_error, parse_agent_input, ErrorCode, Message, NatsMessage, Subject,
+    WireError,
 };
 use crate::supervision::FailureType;
 
@@ -89,8 +90,13 @@ impl Running {
             if buffer.capacity() > KEPT_BUFFER {
                 buffer = Vec::new();
             }
-            if sys::receive(&[], None) != Received::Message {
-                continue;
+            match sys::receive(&[], None) {
+                Received::Message => {}
+                Received::ProcessDied(_) => {
+                    client::process_died();
+                    continue;
+                }
+                _ => continue,
             }
             sys::read_message(&mut buffer);
             match buffer.first() {
@@ -104,9 +110,10 @@ impl Running {
                 }
                 // An answer that came after its request had timed out.
                 Some(&mail::REPLY | &mail::REPLY_PAYLOAD) => continue,
-                // For a subscription of this agent, which it will look at in its own time.
                 Some(&mail::DELIVERIES) => {
-                    client::keep(sys::message_tag(), &buffer);
+                    for message in client::for_handler(sys::message_tag(), &buffer) {
+                        self.nats_message(message);
+                    }
                     continue;
                 }
                 _ => {}
@@ -166,6 +173,15 @@ impl Running {
                 self.turn_over();
             }
         }
+    }
+
+    fn nats_message(&mut self, message: NatsMessage) {
+        let result = outcome(run_ready(self.agent.on_nats_message(&mut self.ctx, message)));
+        self.figures.handled += 1;
+        if let Err(error) = result {
+            self.failed(&error, None);
+        }
+        self.turn_over();
     }
 
     fn handle(&mut self, message: Message, reply_to: Option<ReplyTo>) {
@@ -387,6 +403,23 @@ impl Ports for LunaticPorts {
         timeout: Duration,
     ) -> Port<'a, Result<Vec<u8>>> {
         Port::done(self.client.request(subject, payload, timeout).map_err(Error::from))
+    }
+
+    fn subscribe<'a>(
+        &'a mut self,
+        subject: &'a str,
+        queue_group: Option<&'a str>,
+    ) -> Port<'a, Result<()>> {
+        let subscribed = client::subscribe_handler(&mut self.client, subject, queue_group);
+        Port::done(subscribed.map_err(Error::from))
+    }
+
+    fn unsubscribe<'a>(
+        &'a mut self,
+        subject: &'a str,
+        queue_group: Option<&'a str>,
+    ) -> Port<'a, Result<bool>> {
+        Port::done(Ok(client::unsubscribe_handler(subject, queue_group)))
     }
 
     fn refuse(&mut self, to: &ReplyTo, error: &WireError) {

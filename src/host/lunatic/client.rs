@@ -8,12 +8,14 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::clock;
-use super::connection::{Greeting, Mail};
+use super::connection::{self, Greeting, Mail, Report};
 use super::mail::{self, NoAnswer};
 use super::names::{self, Part};
 use super::sys::{self, Pid, Received};
+use crate::agent::Context;
 use crate::error::Error;
-use crate::nats::{Headers, Inbox, Outbox, OutboxError};
+pub use crate::message::NatsMessage;
+use crate::nats::{Headers, Inbox, InvalidConfig, Outbox, OutboxError, UrlError};
 
 /// Why NATS did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -28,6 +30,30 @@ pub enum NatsError {
     /// The connection did not take it: there is no server, and the buffer is full.
     #[error("{0}")]
     Refused(String),
+    /// The connection has ended for good: it was closed, or has tried as often as it may.
+    #[error("the connection has ended: {0}")]
+    Closed(String),
+    /// No server could be reached at the start.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// A server's URL cannot be used.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The config has a value that is not allowed.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    /// The runtime refused the connection's process.
+    #[error("a connection of its own needs a process: {0}")]
+    Process(String),
+    /// What was to be published cannot be written as JSON.
+    #[error("it cannot be written as JSON: {0}")]
+    Json(String),
+    /// An agent subscribes to too many subjects.
+    #[error("the agent has {max} subscriptions already, which is the limit")]
+    TooManySubscriptions {
+        /// The limit.
+        max: usize,
+    },
     /// Nobody subscribed to the subject.
     #[error("nobody listens on {subject}")]
     NoResponders {
@@ -50,17 +76,30 @@ impl From<NatsError> for Error {
     }
 }
 
-/// A message from NATS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NatsMessage {
-    /// The subject that it was published to.
-    pub subject: String,
-    /// Where an answer is expected.
-    pub reply: Option<String>,
-    /// The status in its headers: 503 says that nobody is there to answer.
-    pub status: Option<u16>,
-    /// What it says.
-    pub payload: Vec<u8>,
+/// The connection that a client uses.
+#[derive(Debug)]
+enum Line {
+    /// The node's, wherever its present process is.
+    Node(Part),
+    /// One of this process's own.
+    Own { pid: Pid, online: String },
+}
+
+impl Line {
+    fn pid(&mut self) -> Option<Pid> {
+        match self {
+            Self::Node(part) => part.pid(),
+            Self::Own { pid, .. } => Some(*pid).filter(|&pid| sys::exists(pid)),
+        }
+    }
+
+    fn is_online(&self) -> bool {
+        let name = match self {
+            Self::Node(_) => names::ONLINE,
+            Self::Own { online, .. } => online,
+        };
+        sys::lookup(name).is_some_and(sys::exists)
+    }
 }
 
 /// A client of the node's connection, for the process that made it.
@@ -69,7 +108,7 @@ pub struct NatsMessage {
 /// for it when its handler returns.
 #[derive(Debug)]
 pub struct Client {
-    connection: Part,
+    connection: Line,
     outbox: Outbox,
     greeting: Option<(Pid, Inbox)>,
     /// How much was handed over since the connection last said that it had taken everything.
@@ -93,17 +132,21 @@ impl Client {
 
     /// A client.
     pub fn new() -> Self {
-        Self {
-            connection: Part::new(names::CONNECTION),
-            outbox: Outbox::default(),
-            greeting: None,
-            unchecked: 0,
-        }
+        Self::of(Line::Node(Part::new(names::CONNECTION)))
+    }
+
+    /// A client of a connection of this process's own.
+    pub(super) fn of_own(pid: Pid) -> Self {
+        Self::of(Line::Own { pid, online: names::own_online(pid) })
+    }
+
+    fn of(connection: Line) -> Self {
+        Self { connection, outbox: Outbox::default(), greeting: None, unchecked: 0 }
     }
 
     /// Whether the node is connected now.
     pub fn is_online(&mut self) -> bool {
-        sys::lookup(names::ONLINE).is_some_and(sys::exists)
+        self.connection.is_online()
     }
 
     /// Publishes. While there is no connection to a server, the node keeps what is published up to
@@ -186,7 +229,9 @@ impl Client {
         let sid = subscribe(connection, &subject, queue.as_deref(), tag).inspect_err(|_| {
             KEPT.with_borrow_mut(|kept| kept.remove(&tag));
         })?;
-        Ok(Subscription { subject, queue, connection, sid, tag, waiting: VecDeque::new() })
+        let own = matches!(self.connection, Line::Own { .. });
+        let (over, waiting) = (None, VecDeque::new());
+        Ok(Subscription { subject, queue, connection, own, over, sid, tag, waiting })
     }
 
     /// Waits until the server has everything that this process published.
@@ -223,8 +268,18 @@ impl Client {
     }
 }
 
-fn refused(error: NoAnswer) -> NatsError {
+/// Asks a connection how it is.
+pub(super) fn report(connection: Pid) -> Result<Report, NatsError> {
+    let ask = |waiter| Mail::Report { waiter };
+    let bytes = mail::request(connection, Some(Client::TIMEOUT), ask).map_err(refused)?;
+    postcard::from_bytes(&bytes).map_err(|error| NatsError::Refused(error.to_string()))
+}
+
+pub(super) fn refused(error: NoAnswer) -> NatsError {
     match error {
+        NoAnswer::Refused { code, message } if code == connection::CLOSED => {
+            NatsError::Closed(message)
+        }
         NoAnswer::Refused { message, .. } => NatsError::Refused(message),
         NoAnswer::Died => NatsError::NoConnection,
         NoAnswer::TimedOut => NatsError::Refused("the connection did not answer".to_owned()),
@@ -257,6 +312,10 @@ pub struct Subscription {
     subject: String,
     queue: Option<String>,
     connection: Pid,
+    /// Whether that is a connection of this process's own, which has no successor.
+    own: bool,
+    /// Why nothing will come any more, if so.
+    over: Option<String>,
     sid: u64,
     tag: i64,
     waiting: VecDeque<NatsMessage>,
@@ -266,7 +325,8 @@ impl Subscription {
     /// While it waits, it looks this often whether the connection's process still lives.
     const LOOK: Duration = Duration::from_secs(1);
 
-    /// The next message. `None` if none came within `timeout`.
+    /// The next message. `None` if none came within `timeout`, or if none will come any more, which
+    /// is so only for a connection of this process's own that has ended.
     pub fn next(&mut self, timeout: Option<Duration>) -> Option<NatsMessage> {
         let deadline = timeout.map(|timeout| clock::now() + timeout);
         loop {
@@ -274,7 +334,7 @@ impl Subscription {
                 return Some(message);
             }
             let left = deadline.map(|deadline| deadline - clock::now());
-            if left == Some(Duration::ZERO) {
+            if self.over.is_some() || left == Some(Duration::ZERO) {
                 return None;
             }
             let slice = left.map_or(Self::LOOK, |left| left.min(Self::LOOK));
@@ -305,8 +365,31 @@ impl Subscription {
         self.waiting.pop_front()
     }
 
-    /// The connection's process died, and its successor knows nothing of this subscription.
+    /// Why nothing will come any more, if so; what has come is still there.
+    pub(super) fn over(&self) -> Option<&str> {
+        self.over.as_deref()
+    }
+
+    fn follow_own(&mut self) {
+        self.over = match report(self.connection) {
+            Ok(report) => report.closed,
+            // It is late: it may be in the middle of a write.
+            Err(_) if sys::exists(self.connection) => None,
+            Err(_) => Some("its process has ended".to_owned()),
+        };
+        if self.over.is_some() {
+            // What came before the end, and after the last look.
+            self.waiting
+                .extend(receive_deliveries(self.tag, Some(Duration::ZERO)).unwrap_or_default());
+        }
+    }
+
+    /// Looks whether something can still come. The node's connection may have died: its successor
+    /// knows nothing of this subscription.
     fn follow_connection(&mut self) {
+        if self.own {
+            return self.follow_own();
+        }
         if sys::exists(self.connection) {
             return;
         }
@@ -334,8 +417,107 @@ thread_local! {
 /// They count against the process's own memory limit.
 const MAX_KEPT: usize = 1024;
 
+/// What an agent has its handler called for, by `ctx.subscribe`.
+#[derive(Default)]
+struct HandlerSubscriptions {
+    all: Vec<Subscription>,
+    /// The connection whose death is told to this process.
+    watched: Option<Pid>,
+}
+
+thread_local! {
+    static HANDLER: RefCell<HandlerSubscriptions> = RefCell::default();
+}
+
+/// The tag of the mail with which an agent reminds itself to look for the connection's successor.
+const FOLLOW: i64 = 101;
+
+impl HandlerSubscriptions {
+    /// How soon it looks again for a connection that is not back yet.
+    const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+    fn position(&self, subject: &str, queue: Option<&str>) -> Option<usize> {
+        self.all.iter().position(|one| one.subject == subject && one.queue.as_deref() == queue)
+    }
+
+    /// Watches the connection that the subscriptions are at; where it has died, they move to its
+    /// successor, now or soon.
+    fn follow(&mut self) {
+        self.all.iter_mut().for_each(Subscription::follow_connection);
+        if self.all.iter().any(|one| !sys::exists(one.connection)) {
+            self.watched = None;
+            sys::send_after(sys::this(), FOLLOW, &[mail::DELIVERIES], Self::LOOK_AGAIN);
+            return;
+        }
+        let Some(connection) = self.all.first().map(|one| one.connection) else { return };
+        if self.watched != Some(connection) {
+            self.watched = Some(connection);
+            sys::monitor(connection);
+            // A monitor on a process that has died already never fires.
+            if !sys::exists(connection) {
+                self.follow();
+            }
+        }
+    }
+}
+
+/// Has the agent of this process called for what comes on a subject. To do it again changes nothing.
+pub(super) fn subscribe_handler(
+    client: &mut Client,
+    subject: &str,
+    queue: Option<&str>,
+) -> Result<(), NatsError> {
+    HANDLER.with_borrow_mut(|handler| {
+        if handler.position(subject, queue).is_some() {
+            return Ok(());
+        }
+        let max = Context::MAX_SUBSCRIPTIONS;
+        if handler.all.len() >= max {
+            return Err(NatsError::TooManySubscriptions { max });
+        }
+        let subscription = client.subscribe(subject, queue)?;
+        // What comes for it is handed on at once.
+        KEPT.with_borrow_mut(|kept| kept.remove(&subscription.tag));
+        handler.all.push(subscription);
+        handler.follow();
+        Ok(())
+    })
+}
+
+/// Ends it again; whether there was such a subscription.
+pub(super) fn unsubscribe_handler(subject: &str, queue: Option<&str>) -> bool {
+    HANDLER.with_borrow_mut(|handler| match handler.position(subject, queue) {
+        Some(at) => {
+            drop(handler.all.swap_remove(at));
+            true
+        }
+        None => false,
+    })
+}
+
+/// What came for the agent's handler. What came for a subscription that the agent looks at by
+/// itself is kept for that.
+pub(super) fn for_handler(tag: i64, bytes: &[u8]) -> VecDeque<NatsMessage> {
+    let is_handlers = HANDLER.with_borrow_mut(|handler| {
+        if tag == FOLLOW {
+            handler.follow();
+        }
+        handler.all.iter().any(|one| one.tag == tag)
+    });
+    if is_handlers {
+        return owned(bytes);
+    }
+    keep(tag, bytes);
+    VecDeque::new()
+}
+
+/// A process that this one watches has died: the connection, if any.
+pub(super) fn process_died() {
+    HANDLER.with_borrow_mut(HandlerSubscriptions::follow);
+}
+
 /// Keeps deliveries that came while the process waited for something else.
-pub(super) fn keep(tag: i64, bytes: &[u8]) {
+fn keep(tag: i64, bytes: &[u8]) {
     KEPT.with_borrow_mut(|kept| {
         // Without an entry it is the late answer to a request, or for a subscription that is over.
         let Some(queue) = kept.get_mut(&tag) else { return };

@@ -1,10 +1,12 @@
 //! The NATS client in a build without `wasm-nats`: the same face, and every call says why not.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::error::Error;
+use crate::message::NatsMessage;
 
 /// Why NATS did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -66,5 +68,20 @@ impl Client {
     }
 }
 
+/// Refused.
+pub(super) fn subscribe_handler(_: &mut Client, _: &str, _: Option<&str>) -> Result<(), NatsError> {
+    Err(NatsError::NotBuilt)
+}
+
+/// There is none.
+pub(super) fn unsubscribe_handler(_: &str, _: Option<&str>) -> bool {
+    false
+}
+
 /// Nothing is delivered here.
-pub(super) fn keep(_: i64, _: &[u8]) {}
+pub(super) fn for_handler(_: i64, _: &[u8]) -> VecDeque<NatsMessage> {
+    VecDeque::new()
+}
+
+/// None is watched here.
+pub(super) fn process_died() {}

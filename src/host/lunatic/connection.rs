@@ -22,17 +22,27 @@ use crate::config::{NatsAuth, NodeConfig};
 use crate::error::{Error, Result};
 use crate::message::Subject;
 use crate::nats::{
-    Auth, ControlOp, DisconnectReason, Event, Inbox, Input, Output, QueueGroup, ServerUrl, Session,
-    SessionConfig, SubjectPattern, DEFAULT_MAX_PAYLOAD,
+    Auth, CloseReason, ControlOp, DisconnectReason, Event, Inbox, Input, Output, PublishError,
+    QueueGroup, ServerUrl, Session, SessionConfig, Stats, SubjectPattern, DEFAULT_MAX_PAYLOAD,
 };
 use crate::time::Instant;
 
 /// What the connection is told first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct ConnectionStart {
-    node_id: String,
+    owner: Owner,
     session: SessionConfig,
     log_level: u8,
+}
+
+/// Whose connection it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Owner {
+    /// The node's: it brings what is for the gateway and the agents. The root starts it again when
+    /// it dies.
+    Node { node_id: String },
+    /// One process's, with which it ends.
+    Process { pid: u64 },
 }
 
 impl ConnectionStart {
@@ -50,9 +60,23 @@ impl ConnectionStart {
             }
         };
         session.validate().map_err(|error| Error::Node(error.to_string()))?;
-        let (node_id, log_level) = (config.node_id.to_string(), logger::level());
-        Ok(Some(Self { node_id, session, log_level }))
+        let owner = Owner::Node { node_id: config.node_id.to_string() };
+        Ok(Some(Self { owner, session, log_level: logger::level() }))
     }
+}
+
+/// Starts a connection of this process's own. It is not linked: a fault in it is an error for who
+/// uses it, and no death.
+pub(super) fn start_own(session: SessionConfig) -> Result<Pid, String> {
+    /// As the root grants the node's.
+    const MAX_MEMORY: u64 = 1 << 30;
+    let permissions = Permissions::none().map(|none| none.max_memory(MAX_MEMORY).may_spawn());
+    let permissions = permissions.ok_or("this process may not start others")?;
+    let connection = sys::spawn(&permissions, None, process)?;
+    let owner = Owner::Process { pid: sys::this().0 };
+    let log_level = logger::level();
+    mail::start(connection, &Some(ConnectionStart { owner, session, log_level }));
+    Ok(connection)
 }
 
 /// What the connection is told.
@@ -91,6 +115,14 @@ pub(super) enum Mail<'a> {
     Closed { dial: u64, reason: &'a str },
     /// What the server says to the session.
     Ops { dial: u64, ops: Vec<ControlOp> },
+    /// What the reader delivered: subscription, messages, bytes on the wire.
+    Received { counts: Vec<(u64, u64, u64)> },
+    /// Answer when the connection is up, or when it is known that it will not be.
+    AwaitUp { waiter: Waiter },
+    /// How is it? Answered with a [`Report`].
+    Report { waiter: Waiter },
+    /// Write what waits, answer, and end.
+    Close { waiter: Waiter },
     /// The server's WebSocket asks whether somebody is there.
     Pong {
         dial: u64,
@@ -110,6 +142,17 @@ pub(super) struct Greeting {
     pub(super) max_payload: u64,
 }
 
+/// How a connection is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Report {
+    pub(super) stats: Stats,
+    /// Why there will be no more connection, if so.
+    pub(super) closed: Option<String>,
+}
+
+/// The code of an answer that says that the connection has ended for good.
+pub(super) const CLOSED: &str = "closed";
+
 /// The process's entry.
 pub(super) fn process() {
     let start: Option<ConnectionStart> = mail::first();
@@ -118,7 +161,7 @@ pub(super) fn process() {
     sys::trap_link_deaths();
     let mut connection = Connection::new(start);
     let mut buffer = Vec::new();
-    loop {
+    while !connection.over {
         match sys::receive(&[], None) {
             Received::Message => {
                 sys::read_message(&mut buffer);
@@ -128,10 +171,11 @@ pub(super) fn process() {
                 }
             }
             Received::LinkDied(link) => connection.link_died(link),
-            Received::ProcessDied(pid) => connection.subscriber_died(pid),
+            Received::ProcessDied(pid) => connection.process_died(pid),
             Received::TimedOut => {}
         }
     }
+    connection.drop_link();
 }
 
 /// The present dial: its reader, and the socket once there is one.
@@ -143,7 +187,9 @@ struct Link {
 }
 
 struct Connection {
-    node_id: String,
+    owner: Owner,
+    /// What it is registered under while it is up.
+    online: String,
     session: Session,
     log_level: u8,
     inbox: [u8; 16],
@@ -153,6 +199,12 @@ struct Connection {
     next_sid: u64,
     flushes: HashMap<u64, Waiter>,
     next_flush: u64,
+    /// Who waits for the first connection.
+    awaiting: Vec<Waiter>,
+    /// Why there will be no more connection, if so.
+    closed: Option<String>,
+    /// Whether this process has nothing more to do.
+    over: bool,
     /// When a failed attempt of the present outage was told last.
     outage_told: Option<Instant>,
     /// Whether a marker is on its way back.
@@ -170,8 +222,13 @@ impl Connection {
         let seed = u64::from_le_bytes(clock::random());
         let timeout_checked = "the node checked the config before it started the tree";
         let session = Session::new(start.session, seed, clock::now()).expect(timeout_checked);
+        let online = match start.owner {
+            Owner::Node { .. } => names::ONLINE.to_owned(),
+            Owner::Process { .. } => names::own_online(sys::this()),
+        };
         let mut connection = Self {
-            node_id: start.node_id,
+            owner: start.owner,
+            online,
             session,
             log_level: start.log_level,
             inbox: clock::random(),
@@ -181,24 +238,31 @@ impl Connection {
             next_sid: 1,
             flushes: HashMap::new(),
             next_flush: 0,
+            awaiting: Vec::new(),
+            closed: None,
+            over: false,
             outage_told: None,
             marked: false,
             timer: Timer::default(),
         };
-        connection.subscribe_parts();
-        if let Lookup::Runs(supervisor) = names::look_up(names::SUPERVISOR) {
-            mail::send(supervisor, &SupervisorMail::ConnectionStarted);
+        let inbox = Inbox::from_random(connection.inbox).pattern();
+        let inbox = connection.subscribe(inbox.as_str(), None, Route::Inbox);
+        inbox.expect("an inbox is a valid pattern");
+        match connection.owner.clone() {
+            Owner::Node { node_id } => connection.join_node(&node_id),
+            Owner::Process { pid } => connection.watch(Pid(pid)),
         }
         connection.work();
         connection
     }
 
-    fn subscribe_parts(&mut self) {
-        let inbox = Inbox::from_random(self.inbox).pattern();
-        self.subscribe(inbox.as_str(), None, Route::Inbox).expect("an inbox is a valid pattern");
-        for (subject, queue) in gateway::subjects(&self.node_id.clone()) {
+    fn join_node(&mut self, node_id: &str) {
+        for (subject, queue) in gateway::subjects(node_id) {
             self.subscribe(&subject, queue, Route::Part(names::GATEWAY.to_owned()))
                 .expect("the node's name was checked, and makes valid subjects");
+        }
+        if let Lookup::Runs(supervisor) = names::look_up(names::SUPERVISOR) {
+            mail::send(supervisor, &SupervisorMail::ConnectionStarted);
         }
     }
 
@@ -226,6 +290,22 @@ impl Connection {
             Mail::Unsubscribe { sid } => self.unsubscribe(sid),
             Mail::StopListening => self.stop_listening(),
             Mail::Flush { waiter } => self.flush(waiter),
+            Mail::Received { counts } => {
+                for (sid, messages, bytes) in counts {
+                    self.session.handle_input(now, Input::Received { sid, messages, bytes });
+                }
+            }
+            Mail::AwaitUp { waiter } => {
+                self.awaiting.push(waiter);
+                self.tell_awaiting();
+            }
+            Mail::Report { waiter } => self.report(waiter),
+            Mail::Close { waiter } => {
+                self.session.close();
+                self.work();
+                mail::answer(waiter, &Answer::Ok(&[]));
+                self.over = true;
+            }
             Mail::Opened { dial, reader, stream } => self.opened(dial, Pid(reader), stream),
             Mail::DialFailed { dial, reason } => {
                 let reason = reason.to_owned();
@@ -257,7 +337,8 @@ impl Connection {
             (Some(waiter), Ok(())) => mail::answer(waiter, &Answer::Ok(&[])),
             (Some(waiter), Err(error)) => {
                 let message = &error.to_string();
-                mail::answer(waiter, &Answer::Err { code: "capacity", message });
+                let code = if *error == PublishError::Closed { CLOSED } else { "capacity" };
+                mail::answer(waiter, &Answer::Err { code, message });
             }
             (None, Ok(())) => {}
             (None, Err(error)) => log::warn!("connection: {ops} messages are lost: {error}"),
@@ -315,6 +396,7 @@ impl Connection {
             timeout,
             inbox: self.inbox,
             routes: self.routes.iter().map(|(&sid, route)| (sid, route.clone())).collect(),
+            counts: matches!(self.owner, Owner::Process { .. }),
             log_level: self.log_level,
         };
         let link = mail::new_tag();
@@ -376,7 +458,7 @@ impl Connection {
     }
 
     fn drop_link(&mut self) {
-        sys::unregister(names::ONLINE);
+        sys::unregister(&self.online);
         if let Some(link) = self.link.take() {
             sys::kill(link.reader);
         }
@@ -403,12 +485,23 @@ impl Connection {
         match event {
             Event::Connected { .. } => {
                 self.outage_told = None;
-                sys::register(names::ONLINE, sys::this());
+                sys::register(&self.online, sys::this());
                 log::info!("nats: {event}");
+                self.tell_awaiting();
             }
             Event::Disconnected { .. } => {
-                sys::unregister(names::ONLINE);
+                sys::unregister(&self.online);
                 log::warn!("nats: {event}");
+            }
+            Event::Closed { reason, .. } => {
+                // Asked for, it is no news.
+                let level = match reason {
+                    CloseReason::ByOwner => log::Level::Debug,
+                    CloseReason::GaveUp { .. } => log::Level::Warn,
+                };
+                log::log!(level, "nats: {event}");
+                self.closed = Some(reason.to_string());
+                self.tell_awaiting();
             }
             Event::Reconnecting { .. } => log::debug!("nats: {event}"),
             Event::AttemptFailed { .. } if self.was_told_lately() => log::debug!("nats: {event}"),
@@ -494,20 +587,27 @@ impl Connection {
         match self.subscribe(subject, queue, Route::Process { pid: pid.0, tag }) {
             Ok(sid) => {
                 mail::answer(waiter, &Answer::Ok(&sid.to_le_bytes()));
-                sys::monitor(pid);
-                // A monitor on a process that has died already never fires.
-                if !sys::exists(pid) {
-                    self.subscriber_died(pid);
-                }
+                self.watch(pid);
             }
             Err(error) => {
                 let message = &error.to_string();
-                mail::answer(waiter, &Answer::Err { code: "bad_shape", message });
+                let code = if self.closed.is_some() { CLOSED } else { "bad_shape" };
+                mail::answer(waiter, &Answer::Err { code, message });
             }
         }
     }
 
-    fn subscriber_died(&mut self, dead: Pid) {
+    /// From now on the death of that process is known here.
+    fn watch(&mut self, pid: Pid) {
+        sys::monitor(pid);
+        // A monitor on a process that has died already never fires.
+        if !sys::exists(pid) {
+            self.process_died(pid);
+        }
+    }
+
+    fn process_died(&mut self, dead: Pid) {
+        self.over |= matches!(self.owner, Owner::Process { pid } if pid == dead.0);
         let of_dead = |route: &Route| matches!(route, Route::Process { pid, .. } if *pid == dead.0);
         let sids: Vec<u64> =
             self.routes.iter().filter(|(_, route)| of_dead(route)).map(|(&sid, _)| sid).collect();
@@ -525,8 +625,29 @@ impl Connection {
             }
             Err(error) => {
                 let message = &error.to_string();
-                mail::answer(waiter, &Answer::Err { code: "unsupported", message });
+                let code = if self.closed.is_some() { CLOSED } else { "unsupported" };
+                mail::answer(waiter, &Answer::Err { code, message });
             }
+        }
+    }
+
+    fn report(&mut self, waiter: Waiter) {
+        // What was handed over before the question is counted in the answer.
+        self.work();
+        let report = Report { stats: self.session.stats(), closed: self.closed.clone() };
+        let mut bytes = Vec::new();
+        mail::encode(&report, &mut bytes);
+        mail::answer(waiter, &Answer::Ok(&bytes));
+    }
+
+    fn tell_awaiting(&mut self) {
+        let answer = match &self.closed {
+            Some(reason) => Answer::Err { code: CLOSED, message: reason },
+            None if self.session.is_connected() => Answer::Ok(&[]),
+            None => return,
+        };
+        for waiter in self.awaiting.drain(..) {
+            mail::answer(waiter, &answer);
         }
     }
 

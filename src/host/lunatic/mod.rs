@@ -23,6 +23,7 @@ mod clock;
 mod connection;
 mod deaths;
 mod events;
+mod facade;
 mod gateway;
 mod local;
 mod logger;
@@ -39,8 +40,15 @@ mod stream;
 mod supervisor;
 pub mod sys;
 mod timer;
-
-pub use client::{Client as NatsClient, NatsError};
 #[cfg(feature = "wasm-nats")]
-pub use client::{NatsMessage, Subscription};
+pub mod wasm_nats;
+
+#[cfg(feature = "wasm-nats")]
+pub use client::Subscription;
+pub use client::{Client as NatsClient, NatsError};
+pub use facade::{
+    get_agent_state, send_message_to_agent, send_state_action_to_agent, shutdown_agent,
+    spawn_agent_supervisor, spawn_single_agent, AgentProcess, AgentSupervisor,
+};
 pub use node::{Node, NodeBuilder, NodeEvent, NodeHandle, Stopped, Ticket};
+pub use sys::sleep;

@@ -17,6 +17,12 @@ pub(crate) fn watcher(number: usize) -> String {
     format!("node/watcher/{number}")
 }
 
+/// Registered by a connection of a process's own while it is up, and only then.
+#[cfg(feature = "wasm-nats")]
+pub(crate) fn own_online(connection: Pid) -> String {
+    format!("online/{}", connection.0)
+}
+
 /// What an agent is registered under. Stays while it is being restarted, and goes when it is gone
 /// for good: so a name without a living process means "being restarted".
 pub(crate) fn agent(id: &str) -> String {

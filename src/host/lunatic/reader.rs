@@ -2,7 +2,7 @@
 //! traps who makes it; so each attempt to connect is a process of its own, which lives as long as
 //! its socket. What it decodes goes straight to whom it is for, a frame's worth at a time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub(super) struct ReaderStart {
     pub(super) timeout: Duration,
     pub(super) inbox: [u8; 16],
     pub(super) routes: Vec<(u64, Route)>,
+    /// Whether the owner wants to know how much came for each subscription.
+    pub(super) counts: bool,
     pub(super) log_level: u8,
 }
 
@@ -80,6 +82,8 @@ struct Reader {
     routes: HashMap<u64, Route>,
     /// What the present frame brought, by whom it is for.
     batches: Vec<(Target, Vec<ServerMessage>)>,
+    /// What it was by subscription, messages and bytes, if the owner wants to know.
+    counts: Option<BTreeMap<u64, (u64, u64)>>,
     /// Answers of the reader's own: refusals.
     outbox: Outbox,
 }
@@ -123,6 +127,7 @@ impl Reader {
             inbox: Inbox::from_random(start.inbox),
             routes: start.routes.into_iter().collect(),
             batches: Vec::new(),
+            counts: start.counts.then(BTreeMap::new),
             outbox: Outbox::default(),
         })
     }
@@ -165,6 +170,7 @@ impl Reader {
                 }
             }
         }
+        self.tell_counts();
         self.deliver();
         if !control.is_empty() {
             // A PING or a PONG comes every two minutes at least: so nothing piles up in the mailbox
@@ -174,6 +180,14 @@ impl Reader {
         // Also what came before a close: it says why.
         self.tell_owner(control);
         closed.map_or(Ok(()), Err)
+    }
+
+    /// Before what came is delivered: who has a message finds it counted.
+    fn tell_counts(&mut self) {
+        let Some(counts) = self.counts.as_mut().filter(|counts| !counts.is_empty()) else { return };
+        let counts = std::mem::take(counts).into_iter();
+        let counts = counts.map(|(sid, (messages, bytes))| (sid, messages, bytes)).collect();
+        mail::send(self.owner, &Mail::Received { counts });
     }
 
     fn tell_owner(&mut self, ops: Vec<ControlOp>) {
@@ -188,6 +202,11 @@ impl Reader {
     }
 
     fn message(&mut self, message: ServerMessage) {
+        if let Some(counts) = &mut self.counts {
+            let (messages, bytes) = counts.entry(message.sid()).or_default();
+            *messages += 1;
+            *bytes += message.wire_len() as u64;
+        }
         if !self.routes.contains_key(&message.sid()) {
             // The owner tells of a subscription before it tells the server: look there first.
             self.look_into_mailbox();

@@ -278,7 +278,7 @@ pub enum CloseReason {
     /// Its config allows no further attempt.
     #[error("gave up after {attempts} attempts, at last since: {last}")]
     GaveUp {
-        /// How many attempts the outage had.
+        /// How many attempts failed in a row.
         attempts: u32,
         /// Why the last one failed.
         last: DisconnectReason,

@@ -180,6 +180,7 @@ impl Session {
         self.pool.succeeded(&server);
         self.stats.reconnects += u64::from(self.ever_connected);
         self.ever_connected = true;
+        self.outage.failed = 0;
         self.event(Event::Connected {
             server: server.to_string(),
             server_name: info.server_name.clone(),
@@ -211,6 +212,7 @@ impl Session {
             State::Dialing { server, .. } | State::Handshake { server, .. } => {
                 self.pool.failed(&server);
                 self.stats.failed_attempts += 1;
+                self.outage.failed = self.outage.failed.saturating_add(1);
                 self.event(Event::AttemptFailed {
                     server: server.to_string(),
                     attempt: self.outage.attempts,
@@ -239,9 +241,9 @@ impl Session {
 
     /// Decides when the next attempt is, if there is to be one.
     fn schedule(&mut self, now: Instant, last: DisconnectReason) {
-        let attempts = self.outage.attempts;
-        if self.allowed_attempts().is_some_and(|max| attempts >= max) {
-            return self.close_for(CloseReason::GaveUp { attempts, last });
+        let Outage { attempts, failed, .. } = self.outage;
+        if self.allowed_failures().is_some_and(|max| failed >= max) {
+            return self.close_for(CloseReason::GaveUp { attempts: failed, last });
         }
         let (servers, delays) = (self.pool.len(), &self.config.reconnect);
         let after = self.outage.delay(now, servers, delays, &mut self.rng);
@@ -249,8 +251,8 @@ impl Session {
         self.event(Event::Reconnecting { attempt: attempts.saturating_add(1), after });
     }
 
-    /// How many attempts an outage may have, if not any number.
-    fn allowed_attempts(&self) -> Option<u32> {
+    /// How many attempts in a row may fail, if not any number.
+    fn allowed_failures(&self) -> Option<u32> {
         if !self.ever_connected && !self.config.retry_on_failed_connect {
             return Some(u32::try_from(self.pool.len()).unwrap_or(u32::MAX));
         }

@@ -12,6 +12,8 @@ pub(super) struct Outage {
     since: Instant,
     /// Attempts that were started.
     pub(super) attempts: u32,
+    /// Attempts that failed since a connection was up.
+    pub(super) failed: u32,
 }
 
 impl Outage {
@@ -20,7 +22,7 @@ impl Outage {
     pub(super) const OVER_AFTER: Duration = Duration::from_secs(1);
 
     pub(super) fn new(since: Instant) -> Self {
-        Self { since, attempts: 0 }
+        Self { since, attempts: 0, failed: 0 }
     }
 
     /// The time until the next attempt, with `servers` of them to try in turn. Without jitter it is
@@ -54,7 +56,7 @@ mod tests {
 
     /// The bounds of the delay before each attempt, in ms.
     fn bounds(attempts: u32, servers: usize, elapsed: u64) -> (u128, u128) {
-        let outage = Outage { since: Instant::START, attempts };
+        let outage = Outage { attempts, ..Outage::new(Instant::START) };
         let now = Instant::from_start(Duration::from_secs(elapsed));
         let mut rng = Rng::new(1);
         let mut drawn: Vec<_> = (0..2000)

@@ -61,9 +61,54 @@ pub fn wasm_local() -> PathBuf {
     from_env("E2E_WASM_LOCAL")
 }
 
+/// One of the examples.
+///
+/// # Panics
+/// If nobody has said where they are.
+pub fn example(name: &str) -> PathBuf {
+    from_env_with("E2E_EXAMPLES", &format!("{name}.wasm"))
+}
+
+/// A program of `tests/consumer`: a user's package.
+///
+/// # Panics
+/// If nobody has said where they are.
+pub fn consumer(name: &str) -> PathBuf {
+    from_env_with("E2E_CONSUMER", &format!("{name}.wasm"))
+}
+
+/// A file of this project.
+///
+/// # Panics
+/// If it cannot be read.
+pub fn project_file(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What stands between the fences of the README's code blocks of a language in a section.
+///
+/// # Panics
+/// If the README has no such section.
+pub fn readme_blocks(section: &str, language: &str) -> Vec<String> {
+    let readme = project_file("README.md");
+    let (heading, fence) = (format!("\n## {section}\n"), format!("```{language}\n"));
+    let (_, rest) = readme.split_once(&heading).unwrap_or_else(|| panic!("no {heading}"));
+    let text = rest.split("\n## ").next().unwrap_or_default();
+    let blocks = text.split(&fence).skip(1);
+    blocks.map(|block| block.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
 fn from_env(name: &str) -> PathBuf {
+    from_env_with(name, "")
+}
+
+fn from_env_with(name: &str, file: &str) -> PathBuf {
     let path = std::env::var_os(name).map(PathBuf::from);
-    let path = path.unwrap_or_else(|| panic!("{name} is not set: run scripts/test"));
+    let mut path = path.unwrap_or_else(|| panic!("{name} is not set: run scripts/test"));
+    if !file.is_empty() {
+        path.push(file);
+    }
     // Tests run in their package's directory; a relative path is one from the workspace's.
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
     assert!(path.is_file(), "{name} is {}, which is no file: run scripts/test", path.display());

@@ -73,6 +73,16 @@ impl Program {
         .await
     }
 
+    /// Waits until it has ended, having printed these lines and no others on standard output.
+    pub async fn prints(&mut self, lines: &[&str], within: Duration) {
+        let child = &mut self.child;
+        until("the program ends", within, || child.try_wait().ok().flatten()).await;
+        let output = self.output.clone();
+        // What it printed last may still be on its way.
+        until(format!("the output {lines:#?}"), SOON, || (output.stdout() == lines).then_some(()))
+            .await;
+    }
+
     /// Waits until a line contains `text`, and gives it.
     pub async fn says(&self, text: &str, within: Duration) -> String {
         let output = self.output.clone();

@@ -127,6 +127,24 @@ fn attempts_can_be_limited() {
         rig.shake_hands();
         assert!(rig.session.is_connected());
     }
+    // Also if the connection was up for a moment only: neither the attempt that made it nor those
+    // of an outage before it count.
+    let mut rig = Rig::up_with(limited("ws://a:1"));
+    for _ in 0..3 {
+        rig.pass(ms(10));
+        rig.closed("gone");
+        rig.pass(ms(1000));
+        rig.dial_failed("no 1");
+        rig.pass(ms(1000));
+        rig.shake_hands();
+        assert!(rig.session.is_connected());
+    }
+    rig.closed("gone");
+    rig.pass(ms(1000));
+    rig.dial_failed("no 1");
+    rig.pass(ms(1000));
+    let log = rig.dial_failed("no 2");
+    assert!(log[1].contains("gave up after 2 attempts"), "{log:?}");
     // None at all.
     let mut rig = Rig::up_with(SessionConfig { max_reconnects: Some(0), ..config("ws://a:1") });
     rig.pass(ms(2000));

@@ -1,0 +1,10 @@
+//! The example is `examples/seed_wasm_nats.rs`; it runs under Lunatic.
+#![allow(unreachable_pub)] // Its `main` is public for here.
+
+#[cfg_attr(target_os = "wasi", path = "../seed_wasm_nats.rs")]
+#[cfg_attr(not(target_os = "wasi"), path = "elsewhere.rs")]
+mod example;
+
+fn main() -> impl std::process::Termination {
+    example::main()
+}
