@@ -5,10 +5,12 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod host;
+pub mod log_line;
 pub mod memory;
 pub mod message;
 #[cfg(feature = "wasm-nats")]
 pub mod nats;
+mod secret;
 pub mod supervision;
 pub mod time;
 
@@ -19,3 +21,4 @@ pub use error::{Error, RequestError, Result, SendError, SpawnError};
 pub use memory::FileBackend;
 pub use memory::{InMemoryBackend, MemoryBackend, MemoryError, StateAction};
 pub use message::Message;
+pub use secret::Secret;

@@ -19,6 +19,7 @@ use super::sys::{self, Permissions, Pid, Received};
 use crate::agent::{Agent, AgentConfig, AgentId, Echo, State, Text};
 use crate::config::NodeConfig;
 use crate::error::{Error, Result, SendError, SpawnError};
+use crate::log_line::Speaker;
 use crate::message::{decode_payload, AgentPage, AgentSummary, NodeSummary, Spawned};
 
 /// Where a node begins.
@@ -50,10 +51,17 @@ impl NodeBuilder {
         self
     }
 
-    /// Starts the node: the tree runs when this returns, connected to NATS or not. One node per
-    /// runtime.
+    /// The names of the registered types.
+    pub fn agent_types(&self) -> Vec<&str> {
+        self.types.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Starts the node and its agents: the tree runs when this returns, connected to NATS or not,
+    /// and each agent of the config has a process. What is wrong in the config is refused before
+    /// anything is started. One node per runtime.
     pub fn start(self, config: &NodeConfig) -> Result<NodeHandle> {
-        logger::install(config.log_level as u8, None);
+        config.check(&self.agent_types()).map_err(Error::Node)?;
+        logger::install(logger::settings(config), Speaker::Part("main"));
         warn_of_slow_settings();
         let data_dir = data_dir(&config.data_dir)?;
         sys::trap_link_deaths();
@@ -64,7 +72,7 @@ impl NodeBuilder {
             max_agents: config.max_agents,
             types: self.numbered(),
             nats: ConnectionStart::new(config)?,
-            supervision: config.supervision,
+            supervision: config.supervision.clone(),
             log_level: logger::level(),
         };
         let permissions = Permissions::none().map(Permissions::may_spawn);
@@ -81,6 +89,9 @@ impl NodeBuilder {
             buffer: Vec::new(),
         };
         node.wait_until_up()?;
+        for agent in &config.agents {
+            node.spawn(agent)?;
+        }
         Ok(node)
     }
 
