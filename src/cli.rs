@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use lexopt::Arg;
 use thiserror::Error;
 
-use crate::config::{
-    parse_node_id, parse_number, InvalidSetting, NatsFlag, NatsUrls, NodeConfig, NodeFlags,
-};
+use crate::config::{parse_flag, parse_number, InvalidSetting, NatsFlag, NodeFlags};
 
 /// What the program is told to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +24,8 @@ pub enum Command {
     },
     /// Run a node until it is told to stop.
     Node {
+        /// Whether to only print what would run.
+        check_config: bool,
         /// Whether to print JSON.
         json: bool,
         /// How the node is set up.
@@ -108,7 +108,18 @@ pub enum InvalidUsage {
 pub const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 
 /// What `--help` prints.
-pub const HELP: &str = include_str!("cli/help.txt");
+pub const HELP: &str = concat!(
+    include_str!("cli/help.txt"),
+    include_str!("cli/help_node.txt"),
+    include_str!("cli/help_end.txt")
+);
+
+/// What `--help` prints in a program with agent types of its own, which is a node and nothing else.
+pub const NODE_HELP: &str = concat!(
+    include_str!("cli/help_own.txt"),
+    include_str!("cli/help_node.txt"),
+    include_str!("cli/help_end.txt")
+);
 
 impl Command {
     /// The most workers of the demo.
@@ -123,18 +134,35 @@ impl Command {
         I: IntoIterator,
         I::Item: Into<OsString>,
     {
+        Self::parse_with(args, Given::default())
+    }
+
+    /// The same for a program that is a node and nothing else: the word `node` may be left out.
+    pub fn parse_node<I>(args: I) -> Result<Self, InvalidUsage>
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString>,
+    {
+        Self::parse_with(args, Given { only_node: true, ..Given::default() })
+    }
+
+    fn parse_with<I>(args: I, mut given: Given) -> Result<Self, InvalidUsage>
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString>,
+    {
         let mut parser = lexopt::Parser::from_args(args);
-        let mut given = Given::default();
         while let Some(arg) = parser.next().map_err(refused)? {
             match arg {
                 Arg::Short('h') | Arg::Long("help") => return Ok(Self::Help),
                 Arg::Short('V') | Arg::Long("version") => return Ok(Self::Version),
                 Arg::Value(word) if given.kind.is_none() => match word.to_str() {
-                    Some("demo") => given.kind = Some(Kind::Demo),
                     Some("node") => given.kind = Some(Kind::Node),
-                    Some("bench") => given.kind = Some(Kind::Bench),
                     Some("help") => return Ok(Self::Help),
                     Some("version") => return Ok(Self::Version),
+                    _ if given.only_node => given.words.push(word),
+                    Some("demo") => given.kind = Some(Kind::Demo),
+                    Some("bench") => given.kind = Some(Kind::Bench),
                     _ => {
                         let word = word.to_string_lossy().into_owned();
                         return Err(InvalidUsage::UnknownCommand { word });
@@ -166,7 +194,10 @@ struct Given {
     words: Vec<OsString>,
     workers: Option<u32>,
     json: bool,
+    check_config: bool,
     no_nats: bool,
+    /// Whether there is no other command than `node`.
+    only_node: bool,
     flags: NodeFlags,
 }
 
@@ -176,16 +207,25 @@ impl Given {
         match name {
             "json" => self.json = true,
             "no-nats" => self.no_nats = true,
+            "check-config" => self.check_config = true,
+            "config" => {
+                let path = value(parser, "--config", "node.toml")?;
+                if path.is_empty() {
+                    return Err(InvalidSetting::value("--config", "", "a TOML file").into());
+                }
+                self.flags.config = Some(path.into());
+            }
             "nats" => {
                 let urls = text_value(parser, "--nats", "ws://localhost:8080")?;
                 let allowed = "a URL, or several with commas between them; --no-nats is for none";
-                let at = NatsUrls::new(&*urls)
+                let at = parse_flag("nats.url", "--nats", &urls, |config| config.nats)?
                     .ok_or_else(|| InvalidSetting::value("--nats", &urls, allowed))?;
                 self.flags.nats = Some(NatsFlag::At(at));
             }
             "node-id" => {
                 let id = text_value(parser, "--node-id", "n1")?;
-                self.flags.node_id = Some(parse_node_id("--node-id", &id)?);
+                let id = parse_flag("node_id", "--node-id", &id, |config| config.node_id)?;
+                self.flags.node_id = Some(id);
             }
             "data-dir" => {
                 let dir = value(parser, "--data-dir", "data")?;
@@ -196,14 +236,26 @@ impl Given {
             }
             "max-agents" => {
                 let number = text_value(parser, "--max-agents", "8000")?;
-                let why = ": vm.max_map_count is enough for no more";
-                let range = 1..=NodeConfig::MAX_AGENTS;
-                self.flags.max_agents = Some(parse_number("--max-agents", &number, range, why)?);
+                let number =
+                    parse_flag("max_agents", "--max-agents", &number, |config| config.max_agents)?;
+                self.flags.max_agents = Some(number);
+            }
+            "log-level" => {
+                let level = text_value(parser, "--log-level", "debug")?;
+                let level =
+                    parse_flag("log.level", "--log-level", &level, |config| config.log_level)?;
+                self.flags.log_level = Some(level);
+            }
+            "log-format" => {
+                let format = text_value(parser, "--log-format", "json")?;
+                let format =
+                    parse_flag("log.format", "--log-format", &format, |config| config.log_format)?;
+                self.flags.log_format = Some(format);
             }
             "workers" => {
                 let number = text_value(parser, "--workers", "32")?;
                 let range = 1..=Command::MAX_WORKERS;
-                self.workers = Some(parse_number("--workers", &number, range, "")?);
+                self.workers = Some(parse_number("--workers", &number, range)?);
             }
             unknown => return Err(InvalidUsage::UnknownFlag { flag: format!("--{unknown}") }),
         }
@@ -211,10 +263,10 @@ impl Given {
     }
 
     fn into_command(self) -> Result<Command, InvalidUsage> {
-        let Self { kind, words, workers, json, no_nats, mut flags } = self;
+        let Self { kind, words, workers, json, check_config, no_nats, only_node, mut flags } = self;
         if no_nats {
             if flags.nats.is_some() {
-                let (one, other) = ("--nats", "--no-nats");
+                let (one, other) = ("--nats".to_owned(), "--no-nats".to_owned());
                 return Err(InvalidSetting::Both { one, other }.into());
             }
             flags.nats = Some(NatsFlag::Off);
@@ -223,24 +275,36 @@ impl Given {
             Some(_) => Err(InvalidUsage::WrongCommand { flag: "--workers", command }),
             None => Ok(()),
         };
+        let kind = kind.unwrap_or(if only_node { Kind::Node } else { Kind::Demo });
+        // What a file says is for a node that stays.
+        let no_file = |command| match (&flags.config, check_config) {
+            (Some(_), _) => Err(InvalidUsage::WrongCommand { flag: "--config", command }),
+            (None, true) => Err(InvalidUsage::WrongCommand { flag: "--check-config", command }),
+            (None, false) => Ok(()),
+        };
         match kind {
-            None | Some(Kind::Demo) => Ok(Command::Demo {
+            Kind::Demo => no_file("demo")?,
+            Kind::Bench => no_file("bench")?,
+            Kind::Node => {}
+        }
+        match kind {
+            Kind::Demo => Ok(Command::Demo {
                 paths: words.into_iter().map(PathBuf::from).collect(),
                 workers: demo_workers(workers, &flags)?,
                 json,
                 flags,
             }),
-            Some(Kind::Node) => {
+            Kind::Node => {
                 no_workers("node")?;
                 match words.first() {
-                    None => Ok(Command::Node { json, flags }),
+                    None => Ok(Command::Node { check_config, json, flags }),
                     Some(word) => Err(InvalidUsage::ExtraWord {
                         command: "node",
                         word: word.to_string_lossy().into_owned(),
                     }),
                 }
             }
-            Some(Kind::Bench) => {
+            Kind::Bench => {
                 no_workers("bench")?;
                 Ok(Command::Bench {
                     names: words

@@ -1,16 +1,36 @@
-//! How a node is set up: defaults, then the environment, then flags.
+//! How a node is set up: defaults, then a TOML file, then the environment, then flags.
 //!
-//! The environment comes in as a function, so that nothing here reads it.
+//! The environment comes in as a function and the file as its text, so that nothing here reads
+//! either. What can be said in which source is one table, in `settings.rs`.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use log::LevelFilter;
-use thiserror::Error;
 
-use crate::agent::AgentId;
+use crate::agent::{AgentConfig, AgentId};
+use crate::log_line::LogFormat;
+
+mod agents;
+mod error;
+mod file;
+mod nats;
+mod report;
+mod settings;
+mod supervision;
+
+pub use error::InvalidSetting;
+pub use file::ConfigFile;
+pub use nats::{NatsAuth, NatsFlag, NatsOptions, NatsUrls};
+pub use supervision::SupervisionConfig;
+
+pub(crate) use settings::{parse_flag, parse_number};
+
+use agents::Declared;
+use file::Parsed;
+use nats::Credentials;
+use settings::{parse_switch, Raw, SETTINGS, UNSUPPORTED};
 
 /// How a node is set up.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,19 +41,27 @@ pub struct NodeConfig {
     pub nats: Option<NatsUrls>,
     /// What it shows to NATS. Default: nothing.
     pub nats_auth: NatsAuth,
+    /// How the connection to NATS behaves.
+    pub nats_options: NatsOptions,
     /// Where file-backed agents keep their files. Default: `data`.
     pub data_dir: PathBuf,
     /// The most agents that it runs, 1 to [`Self::MAX_AGENTS`]. Default: 8,000.
     pub max_agents: u32,
     /// What is logged. Default: `info`.
     pub log_level: LevelFilter,
-    /// Whether supervision events are published. Default: true.
-    pub supervision: bool,
+    /// How it is logged. Default: [`LogFormat::Text`].
+    pub log_format: LogFormat,
+    /// How its agents are supervised.
+    pub supervision: SupervisionConfig,
+    /// The agents that are started with it, each with an id. Default: none.
+    pub agents: Vec<AgentConfig>,
 }
 
 /// The flags that stand over the environment; what is none was not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFlags {
+    /// `--config`: the file, which the host reads.
+    pub config: Option<PathBuf>,
     /// `--nats` or `--no-nats`.
     pub nats: Option<NatsFlag>,
     /// `--node-id`.
@@ -42,83 +70,67 @@ pub struct NodeFlags {
     pub data_dir: Option<PathBuf>,
     /// `--max-agents`.
     pub max_agents: Option<u32>,
+    /// `--log-level`.
+    pub log_level: Option<LevelFilter>,
+    /// `--log-format`.
+    pub log_format: Option<LogFormat>,
 }
 
-/// What the flags say about NATS.
+/// Where settings come from, but for the defaults.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// The file, if there is one.
+    pub file: Option<ConfigFile<'a>>,
+    /// The value of a variable of the environment.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// The flags.
+    pub flags: &'a NodeFlags,
+}
+
+/// A config, and where each of its settings comes from.
+#[derive(Clone, Debug)]
+pub struct LoadedConfig {
+    /// The config.
+    pub config: NodeConfig,
+    origins: Origins,
+    declared: Vec<agents::Block>,
+}
+
+/// Where a setting comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NatsFlag {
-    /// `--no-nats`.
-    Off,
-    /// `--nats URL`.
-    At(NatsUrls),
+enum Origin {
+    File { name: String, line: usize },
+    Variable(&'static str),
+    Flag(&'static str),
 }
 
-/// What a node shows to NATS. What stands in a URL is not in here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum NatsAuth {
-    /// Nothing.
-    #[default]
-    Anonymous,
-    /// `NATS_TOKEN`.
-    Token(Secret),
-    /// `NATS_USER` and `NATS_PASSWORD`.
-    User {
-        /// The name.
-        user: String,
-        /// The password.
-        password: Secret,
-    },
+/// By the key of a setting; what is not in here has its default.
+type Origins = BTreeMap<&'static str, Origin>;
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { name, line } => write!(f, "{name}:{line}"),
+            Self::Variable(name) | Self::Flag(name) => f.write_str(name),
+        }
+    }
 }
 
-/// Something that is never shown: `Debug` and `Display` say `***`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+impl Origin {
+    /// What an error calls the setting of that key, from here.
+    fn name_of(&self, key: &str) -> String {
+        match self {
+            Self::File { .. } => format!("{self}: {key}"),
+            _ => self.to_string(),
+        }
+    }
 
-/// The URLs of NATS servers as they were given, separated by commas; not parsed yet. As a user
-/// name and a password can stand in them, `Debug` and `Display` leave those out.
-#[derive(Clone, PartialEq, Eq)]
-pub struct NatsUrls(String);
-
-/// A setting that is refused. None of these shows a secret.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum InvalidSetting {
-    /// A value that is not allowed.
-    #[error("{name} is {value}, and must be {allowed}; --help tells more")]
-    Value {
-        /// The flag or variable.
-        name: &'static str,
-        /// What it is, quoted.
-        value: String,
-        /// What is allowed.
-        allowed: String,
-    },
-    /// Two settings that exclude each other.
-    #[error("{one} and {other} are both set, and exclude each other; --help tells more")]
-    Both {
-        /// The one.
-        one: &'static str,
-        /// The other.
-        other: &'static str,
-    },
-    /// A setting that is nothing without another.
-    #[error("{one} is set without {missing}, and needs it; --help tells more")]
-    Without {
-        /// The one.
-        one: &'static str,
-        /// The one that is not set.
-        missing: &'static str,
-    },
-}
-
-impl InvalidSetting {
-    pub(crate) fn value(name: &'static str, value: &str, allowed: impl Into<String>) -> Self {
-        let mut shown: String = value.chars().take(40).collect();
-        shown = if shown.len() < value.len() {
-            format!("{shown:?}… ({} bytes)", value.len())
-        } else {
-            format!("{shown:?}")
-        };
-        Self::Value { name, value: shown, allowed: allowed.into() }
+    /// What another setting of the section `nats` is called in the same source.
+    fn sibling(&self, name: &str) -> String {
+        match self {
+            Self::File { .. } => format!("nats.{name}"),
+            _ => format!("NATS_{}", name.to_ascii_uppercase()),
+        }
     }
 }
 
@@ -128,6 +140,8 @@ impl NodeConfig {
     /// node's own are among them.
     pub const MAX_AGENTS: u32 = 9_000;
 
+    const WHY_MAX_AGENTS: &'static str = ": vm.max_map_count is enough for no more";
+
     /// Where NATS is looked for by default.
     pub const DEFAULT_NATS: &'static str = "ws://localhost:8080";
 
@@ -135,196 +149,172 @@ impl NodeConfig {
     pub fn new(node_id: AgentId) -> Self {
         Self {
             node_id,
-            nats: Some(NatsUrls(Self::DEFAULT_NATS.to_owned())),
+            nats: NatsUrls::new(Self::DEFAULT_NATS),
             nats_auth: NatsAuth::Anonymous,
+            nats_options: NatsOptions::default(),
             data_dir: PathBuf::from("data"),
             max_agents: 8_000,
             log_level: LevelFilter::Info,
-            supervision: true,
+            log_format: LogFormat::Text,
+            supervision: SupervisionConfig::default(),
+            agents: Vec::new(),
         }
     }
 
-    /// The defaults, the environment (`env` gives a variable's value) over them, and `flags` over
-    /// both; `random` makes up a name if none is given.
+    /// The defaults, the file over them, the environment over both, and the flags over all;
+    /// `random` makes up a name if none is given.
     ///
     /// A variable that is set to nothing counts as not set, but for `NATS_WEBSOCKET_URL`, which
-    /// then means no NATS. A variable that a flag stands over is not looked at.
-    pub fn load(
-        env: &dyn Fn(&str) -> Option<String>,
-        flags: &NodeFlags,
-        random: [u8; 4],
-    ) -> Result<Self, InvalidSetting> {
-        let set = |name| env(name).filter(|value| !value.is_empty());
-        let node_id = match (&flags.node_id, set("NODE_ID")) {
-            (Some(flag), _) => flag.clone(),
-            (None, Some(id)) => parse_node_id("NODE_ID", &id)?,
-            (None, None) => random_node_id(random),
+    /// then means no NATS. A variable that a flag stands over is not looked at; a file is always
+    /// checked as a whole.
+    pub fn load(sources: Sources<'_>, random: [u8; 4]) -> Result<LoadedConfig, InvalidSetting> {
+        let node_id = AgentId(format!("node-{:08x}", u32::from_be_bytes(random)));
+        let (mut config, mut origins) = (Self::new(node_id), Origins::new());
+        let file = sources.file.map(Parsed::parse).transpose()?;
+        let in_file = match &file {
+            Some(file) => file.apply(&mut config, &mut origins)?,
+            None => Credentials::default(),
         };
-        let mut config = Self::new(node_id);
-        match (&flags.nats, env("NATS_WEBSOCKET_URL")) {
-            (Some(NatsFlag::Off), _) => config.nats = None,
-            (Some(NatsFlag::At(urls)), _) => config.nats = Some(urls.clone()),
-            (None, Some(urls)) => config.nats = NatsUrls::new(urls),
-            (None, None) => {}
+        sources.flags.apply(&mut config, &mut origins);
+        apply_variables(sources.env, &mut config, &mut origins)?;
+        let credentials = Credentials::from_env(sources.env).over(in_file);
+        config.nats_auth = credentials.auth()?;
+        credentials.tell_origins(&mut origins);
+        config.check_backoff(&origins)?;
+        let declared = match &file {
+            Some(file) => Declared::read(file, config.max_agents)?,
+            None => Declared::default(),
+        };
+        config.agents = declared.agents;
+        Ok(LoadedConfig { config, origins, declared: declared.blocks })
+    }
+
+    /// The only two settings that have to fit each other.
+    fn check_backoff(&self, origins: &Origins) -> Result<(), InvalidSetting> {
+        let (min, max) = (self.supervision.backoff.min, self.supervision.backoff.max);
+        if min <= max {
+            return Ok(());
         }
-        config.nats_auth = NatsAuth::load(&set)?;
-        if let Some(dir) = &flags.data_dir {
-            config.data_dir.clone_from(dir);
+        let (min, max) = (min.as_millis(), max.as_millis());
+        let name = |key: &str| origins.get(key).map_or_else(|| key.to_owned(), |o| o.name_of(key));
+        Err(InvalidSetting::bare_value(
+            name("supervision.backoff_min_ms"),
+            min.to_string(),
+            format!("at most supervision.backoff_max_ms, which is {max}"),
+        ))
+    }
+
+    /// Checks what has not been read from anywhere but made by a program: the agents, their ids
+    /// and their number, and what the supervisor is told. `types` are the registered ones.
+    pub fn check(&self, types: &[&str]) -> Result<(), String> {
+        let supervisor = self.supervision.supervisor(self.max_agents);
+        supervisor.validate().map_err(|error| error.to_string())?;
+        if self.agents.len() > self.max_agents as usize {
+            let (agents, most) = (self.agents.len(), self.max_agents);
+            return Err(format!("there are {agents} agents, and max_agents is {most}"));
         }
-        if let Some(max_agents) = flags.max_agents {
+        let mut ids = std::collections::HashSet::new();
+        for (at, agent) in self.agents.iter().enumerate() {
+            let wrong = |reason: String| format!("agents[{at}]: {reason}");
+            agent.validate().map_err(|error| wrong(error.to_string()))?;
+            if !types.contains(&agent.agent_type.as_str()) {
+                return Err(wrong(unknown_type(&agent.agent_type, types)));
+            }
+            if !ids.insert(&agent.id) {
+                return Err(wrong(format!("there is an agent \"{}\" already", agent.id)));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LoadedConfig {
+    /// Checks that the agents of the file are of registered types.
+    pub fn check_types(&self, types: &[&str]) -> Result<(), InvalidSetting> {
+        let unknown = |block: &&agents::Block| !types.contains(&block.agent_type.as_str());
+        match self.declared.iter().find(unknown) {
+            None => Ok(()),
+            Some(block) => {
+                let reason = unknown_type(&block.agent_type, types);
+                Err(InvalidSetting::refused(&block.type_place, reason))
+            }
+        }
+    }
+}
+
+/// Why a type is refused, with those that there are.
+pub(crate) fn unknown_type(name: &str, types: &[&str]) -> String {
+    let mut known = types.to_vec();
+    known.sort_unstable();
+    format!("there is no agent type {name:?}; registered are {}", known.join(", "))
+}
+
+impl NodeFlags {
+    fn apply(&self, config: &mut NodeConfig, origins: &mut Origins) {
+        let mut from = |key, flag| origins.insert(key, Origin::Flag(flag));
+        match &self.nats {
+            Some(NatsFlag::Off) => {
+                config.nats = None;
+                from("nats.url", "--no-nats");
+            }
+            Some(NatsFlag::At(urls)) => {
+                config.nats = Some(urls.clone());
+                from("nats.url", "--nats");
+            }
+            None => {}
+        }
+        if let Some(node_id) = &self.node_id {
+            config.node_id.clone_from(node_id);
+            from("node_id", "--node-id");
+        }
+        if let Some(data_dir) = &self.data_dir {
+            config.data_dir.clone_from(data_dir);
+            from("data_dir", "--data-dir");
+        }
+        if let Some(max_agents) = self.max_agents {
             config.max_agents = max_agents;
+            from("max_agents", "--max-agents");
         }
-        if let Some(directives) = set("RUST_LOG") {
-            config.log_level = parse_log_level(&directives)?;
+        if let Some(level) = self.log_level {
+            config.log_level = level;
+            from("log.level", "--log-level");
         }
-        if let Some(switch) = set("ENABLE_SUPERVISION") {
-            config.supervision = parse_switch("ENABLE_SUPERVISION", &switch)?;
-        }
-        Ok(config)
-    }
-}
-
-impl NatsAuth {
-    fn load(set: &dyn Fn(&'static str) -> Option<String>) -> Result<Self, InvalidSetting> {
-        let (token, user, password) = (set("NATS_TOKEN"), set("NATS_USER"), set("NATS_PASSWORD"));
-        let both = |one, other| Err(InvalidSetting::Both { one, other });
-        let without = |one, missing| Err(InvalidSetting::Without { one, missing });
-        match (token, user, password) {
-            (None, None, None) => Ok(Self::Anonymous),
-            (Some(token), None, None) => Ok(Self::Token(Secret(token))),
-            (Some(_), Some(_), _) => both("NATS_TOKEN", "NATS_USER"),
-            (Some(_), None, Some(_)) => both("NATS_TOKEN", "NATS_PASSWORD"),
-            (None, Some(user), Some(password)) => {
-                Ok(Self::User { user, password: Secret(password) })
-            }
-            (None, Some(_), None) => without("NATS_USER", "NATS_PASSWORD"),
-            (None, None, Some(_)) => without("NATS_PASSWORD", "NATS_USER"),
+        if let Some(format) = self.log_format {
+            config.log_format = format;
+            from("log.format", "--log-format");
         }
     }
 }
 
-impl Secret {
-    /// Hides `secret`.
-    pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
-    }
-
-    /// What it is: for the one place that sends it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl NatsUrls {
-    /// The URLs in `urls`; none if it is empty or blank.
-    pub fn new(urls: impl Into<String>) -> Option<Self> {
-        let urls = urls.into();
-        (!urls.trim().is_empty()).then_some(Self(urls))
-    }
-
-    /// As they were given, with what is secret in them: for the one place that parses them.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for NatsUrls {
-    /// Leaves out whatever could be part of a password, which in a list is all up to the last one.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((before, host)) = self.0.rsplit_once('@') else {
-            return f.write_str(&self.0);
-        };
-        match before.split_once("://") {
-            Some((scheme, _)) if scheme.bytes().all(|b| b.is_ascii_lowercase()) => {
-                write!(f, "{scheme}://***@{host}")
-            }
-            _ => write!(f, "***@{host}"),
+/// Sets what the environment says, but for what a flag has set.
+fn apply_variables(
+    env: &dyn Fn(&str) -> Option<String>,
+    config: &mut NodeConfig,
+    origins: &mut Origins,
+) -> Result<(), InvalidSetting> {
+    for &(name, is_switch) in UNSUPPORTED {
+        let Some(value) = env(name).filter(|value| !value.is_empty()) else { continue };
+        if !is_switch || parse_switch(&value) != Some(false) {
+            return Err(InvalidSetting::Unsupported { name: name.to_owned() });
         }
     }
-}
-
-impl fmt::Debug for NatsUrls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.to_string(), f)
-    }
-}
-
-fn random_node_id(random: [u8; 4]) -> AgentId {
-    AgentId(format!("node-{:08x}", u32::from_be_bytes(random)))
-}
-
-/// A node's name from the setting `name`.
-pub(crate) fn parse_node_id(name: &'static str, id: &str) -> Result<AgentId, InvalidSetting> {
-    AgentId::parse(id).map_err(|_| {
-        let allowed = format!("1 to {} characters of A-Z a-z 0-9 _ -", AgentId::MAX_LEN);
-        InvalidSetting::value(name, id, allowed)
-    })
-}
-
-/// A whole number from the setting `name`.
-pub(crate) fn parse_number(
-    name: &'static str,
-    text: &str,
-    range: RangeInclusive<u32>,
-    why: &str,
-) -> Result<u32, InvalidSetting> {
-    match text.parse() {
-        Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(InvalidSetting::value(
-            name,
-            text,
-            format!("a whole number from {} to {}{why}", range.start(), range.end()),
-        )),
-    }
-}
-
-fn parse_switch(name: &'static str, text: &str) -> Result<bool, InvalidSetting> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err(InvalidSetting::value(name, text, "true or false")),
-    }
-}
-
-/// The level that `RUST_LOG` has for this crate, else the one for everything; of several the
-/// last. Levels of other crates and of single modules are checked and left to others.
-fn parse_log_level(directives: &str) -> Result<LevelFilter, InvalidSetting> {
-    let refused = || {
-        InvalidSetting::value(
-            "RUST_LOG",
-            directives,
-            "off, error, warn, info, debug or trace, or such levels for modules, as in \
-             warn,rust_wasm_lunatic_nats=debug",
-        )
-    };
-    let level = |text: &str| LevelFilter::from_str(text.trim()).map_err(|_| refused());
-    let (mut bare, mut ours) = (None, None);
-    for directive in directives.split(',').map(str::trim) {
-        match directive.split_once('=') {
-            None if directive.is_empty() => {}
-            None if directive == CRATE => ours = Some(LevelFilter::Trace),
-            None => bare = Some(level(directive)?),
-            Some((module, text)) if module.trim() == CRATE => ours = Some(level(text)?),
-            Some((_, text)) => drop(level(text)?),
+    for setting in SETTINGS {
+        if matches!(origins.get(setting.key), Some(Origin::Flag(_))) {
+            continue;
+        }
+        for &name in setting.env {
+            // Set to nothing, it turns NATS off; each other is as good as not set.
+            let Some(value) = env(name).filter(|v| !v.is_empty() || name == "NATS_WEBSOCKET_URL")
+            else {
+                continue;
+            };
+            setting.apply(config, name, Raw::Variable(&value))?;
+            origins.insert(setting.key, Origin::Variable(name));
+            break;
         }
     }
-    Ok(ours.or(bare).unwrap_or(LevelFilter::Info))
+    Ok(())
 }
-
-/// This crate in a `RUST_LOG`.
-const CRATE: &str = env!("CARGO_CRATE_NAME");
 
 #[cfg(test)]
 mod tests;

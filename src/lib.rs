@@ -6,10 +6,12 @@ pub mod config;
 pub mod coordination;
 pub mod error;
 pub mod host;
+pub mod log_line;
 pub mod memory;
 pub mod message;
 #[cfg(feature = "wasm-nats")]
 pub mod nats;
+mod secret;
 pub mod supervision;
 mod text;
 pub mod time;
@@ -21,6 +23,7 @@ pub use error::{Error, RequestError, Result, SendError, SpawnError};
 pub use memory::FileBackend;
 pub use memory::{InMemoryBackend, MemoryBackend, MemoryError, StateAction};
 pub use message::{Message, NatsMessage};
+pub use secret::Secret;
 
 // There is nothing in it on a target whose host is not there yet.
 #[doc(inline)]

@@ -68,6 +68,11 @@ impl Timestamp {
         )
     }
 
+    /// With milliseconds, as the log has it: `2026-11-21T20:50:00.123Z`.
+    pub fn to_millis(self) -> String {
+        self.0.to_rfc3339_opts(SecondsFormat::Millis, true)
+    }
+
     /// Whole seconds since 1970-01-01T00:00:00Z, as in `Message::timestamp`.
     pub fn unix_seconds(self) -> u64 {
         u64::try_from(self.0.timestamp()).unwrap_or(0)
@@ -103,6 +108,7 @@ mod tests {
     fn a_timestamp_is_rfc_3339_in_utc_with_microseconds() {
         let moment = Timestamp::from_epoch(Duration::from_micros(1_795_294_200_123_456));
         assert_eq!(moment.to_string(), "2026-11-21T20:50:00.123456Z");
+        assert_eq!(moment.to_millis(), "2026-11-21T20:50:00.123Z");
         assert_eq!(moment.unix_seconds(), 1_795_294_200);
         let json = serde_json::to_string(&moment).expect("a timestamp serializes");
         assert_eq!(serde_json::from_str::<Timestamp>(&json).expect("and parses"), moment);

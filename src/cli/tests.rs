@@ -1,5 +1,7 @@
 use super::*;
 use crate::agent::AgentId;
+use crate::config::{NatsUrls, NodeConfig};
+use crate::log_line::LogFormat;
 
 fn parse(line: &str) -> Result<Command, InvalidUsage> {
     Command::parse(line.split_whitespace())
@@ -10,7 +12,7 @@ fn demo(paths: &[&str], workers: u32, json: bool, flags: NodeFlags) -> Command {
 }
 
 fn node(flags: NodeFlags) -> Command {
-    Command::Node { json: false, flags }
+    Command::Node { check_config: false, json: false, flags }
 }
 
 fn nats(urls: &str) -> Option<NatsFlag> {
@@ -30,12 +32,26 @@ fn each_command_and_flag() {
         ("demo --workers=1000 x --json", demo(&["x"], 1000, true, none())),
         ("--max-agents 5", demo(&[], 5, false, NodeFlags { max_agents: Some(5), ..none() })),
         ("node", node(none())),
-        ("node --json", Command::Node { json: true, flags: none() }),
+        ("node --json", Command::Node { check_config: false, json: true, flags: none() }),
+        (
+            "node --check-config --config a.toml",
+            Command::Node {
+                check_config: true,
+                json: false,
+                flags: NodeFlags { config: Some("a.toml".into()), ..none() },
+            },
+        ),
+        ("node --log-level=debug", {
+            node(NodeFlags { log_level: Some(log::LevelFilter::Debug), ..none() })
+        }),
+        ("--log-format json node", {
+            node(NodeFlags { log_format: Some(LogFormat::Json), ..none() })
+        }),
         (
             "node --nats ws://h:1,ws://i",
             node(NodeFlags { nats: nats("ws://h:1,ws://i"), ..none() }),
         ),
-        ("node --nats=a --nats=b", node(NodeFlags { nats: nats("b"), ..none() })),
+        ("node --nats=ws://a --nats=ws://b", node(NodeFlags { nats: nats("ws://b"), ..none() })),
         ("--no-nats node", node(NodeFlags { nats: Some(NatsFlag::Off), ..none() })),
         ("node --node-id n-1", node(NodeFlags { node_id: Some(AgentId("n-1".into())), ..none() })),
         ("node --node-id -n", node(NodeFlags { node_id: Some(AgentId("-n".into())), ..none() })),
@@ -76,13 +92,20 @@ fn what_is_refused_and_why() {
         ("node --nats --json", "--nats needs a value"),
         ("node --node-id", "--node-id needs a value, as in --node-id n1"),
         ("node --nats=", "--nats is \"\", and must be a URL, or several"),
-        ("node --nats a --no-nats", "--nats and --no-nats are both set"),
-        ("node --no-nats --nats a", "--nats and --no-nats are both set"),
+        ("node --nats ws://a --no-nats", "--nats and --no-nats are both set"),
+        ("node --no-nats --nats ws://a", "--nats and --no-nats are both set"),
         (
             "node --node-id a.b",
             "--node-id is \"a.b\", and must be 1 to 128 characters of A-Z a-z 0-9 _ -",
         ),
         ("node --node-id=", "--node-id is \"\""),
+        ("node --config", "--config needs a value, as in --config node.toml"),
+        ("node --config=", "--config is \"\", and must be a TOML file"),
+        ("demo --config a", "--config has no meaning for demo"),
+        ("--check-config", "--check-config has no meaning for demo"),
+        ("bench --check-config", "--check-config has no meaning for bench"),
+        ("node --log-format xml", "--log-format is \"xml\", and must be text or json;"),
+        ("node --log-level loud", "--log-level is \"loud\", and must be off, error, warn, info,"),
         ("node --data-dir=", "--data-dir is \"\", and must be a directory"),
         ("node --data-dir", "--data-dir needs a value, as in --data-dir data"),
         ("node --max-agents", "--max-agents needs a value, as in --max-agents 8000"),
@@ -110,6 +133,30 @@ fn what_is_refused_and_why() {
     }
 }
 
+#[test]
+fn a_program_that_is_only_a_node_needs_no_word_for_it() {
+    let parse = |line: &str| Command::parse_node(line.split_whitespace());
+    let flags = || NodeFlags { max_agents: Some(3), ..NodeFlags::default() };
+    let cases = [
+        ("", node(NodeFlags::default())),
+        ("--max-agents 3", node(flags())),
+        ("node --max-agents 3", node(flags())),
+        ("help", Command::Help),
+        ("-V", Command::Version),
+    ];
+    for (line, command) in cases {
+        assert_eq!(parse(line), Ok(command), "{line}");
+    }
+    for (line, expected) in [
+        ("demo", "node takes no words, and was given \"demo\""),
+        ("node node", "node takes no words, and was given \"node\""),
+        ("--workers 3", "--workers has no meaning for node"),
+    ] {
+        let text = parse(line).expect_err(line).to_string();
+        assert!(text.contains(expected), "{line}: {text}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_path_need_not_be_text_and_the_rest_does() {
@@ -123,6 +170,7 @@ fn a_path_need_not_be_text_and_the_rest_does() {
         ["--node-id".into(), odd()].to_vec(),
         ["--nats".into(), odd()].to_vec(),
         ["--max-agents".into(), odd()].to_vec(),
+        ["--log-level".into(), odd()].to_vec(),
     ] {
         let error = Command::parse(args).expect_err("not text").to_string();
         assert!(error.contains(" is not UTF-8; --help"), "{error}");
@@ -148,6 +196,12 @@ fn the_help_has_every_flag_variable_and_default_and_fits_a_terminal() {
         "--max-agents",
         "--workers",
         "--json",
+        "--config",
+        "--check-config",
+        "--log-level",
+        "--log-format",
+        "LOG_FORMAT",
+        "NATS_URL",
         "--help",
         "--version",
         "NATS_WEBSOCKET_URL",
@@ -170,6 +224,24 @@ fn the_help_has_every_flag_variable_and_default_and_fits_a_terminal() {
     for said in said {
         assert!(HELP.contains(said), "{said}");
     }
-    assert_eq!(HELP.lines().find(|line| line.len() > 80), None);
+    for help in [HELP, NODE_HELP] {
+        assert_eq!(help.lines().find(|line| line.len() > 80), None);
+        assert!(help.contains("--check-config") && help.contains("EXIT STATUS"));
+    }
+    assert!(!NODE_HELP.contains("bench"));
     assert!(VERSION.starts_with("rust-wasm-lunatic-nats "));
+}
+
+#[test]
+fn the_file_in_the_help_is_a_right_one() {
+    let (_, file) = HELP.split_once("\nFILE").expect("a section");
+    let (_, file) = file.split_once('\n').expect("its title");
+    let (file, _) = file.split_once("\n  node.example.toml").expect("its end");
+    let env = |name: &str| (name == "NATS_PASSWORD").then(|| "p".to_owned());
+    let flags = NodeFlags::default();
+    let file = Some(crate::config::ConfigFile { name: "help", text: file });
+    let sources = crate::config::Sources { file, env: &env, flags: &flags };
+    let config = NodeConfig::load(sources, [0; 4]).expect("the help's file").config;
+    let ids: Vec<_> = config.agents.iter().map(|agent| agent.id.as_str()).collect();
+    assert_eq!((ids[0], ids[1], ids.len()), ("greeter", "counter-1", 9));
 }

@@ -1,21 +1,44 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::agent::MemoryBackendType;
+use crate::Secret;
 
 type Vars<'a> = &'a [(&'a str, &'a str)];
 
-fn load(vars: Vars<'_>, flags: &NodeFlags) -> Result<NodeConfig, InvalidSetting> {
+fn load_all(
+    file: Option<&str>,
+    vars: Vars<'_>,
+    flags: &NodeFlags,
+) -> Result<LoadedConfig, InvalidSetting> {
     let vars: HashMap<_, _> = vars.iter().copied().collect();
     let env = |name: &str| vars.get(name).map(|value| (*value).to_owned());
-    NodeConfig::load(&env, flags, [0x12, 0x0a, 0xff, 0x00])
+    let file = file.map(|text| ConfigFile { name: "n.toml", text });
+    NodeConfig::load(Sources { file, env: &env, flags }, [0x12, 0x0a, 0xff, 0x00])
+}
+
+fn load(file: &str) -> Result<NodeConfig, InvalidSetting> {
+    load_all(Some(file), &[], &NodeFlags::default()).map(|loaded| loaded.config)
+}
+
+fn refused(file: &str) -> String {
+    load(file).expect_err(file).to_string()
 }
 
 fn with(vars: Vars<'_>) -> NodeConfig {
-    load(vars, &NodeFlags::default()).expect("these are right")
+    load_all(None, vars, &NodeFlags::default()).expect("these are right").config
 }
 
 fn urls(urls: &str) -> Option<NatsUrls> {
-    Some(NatsUrls(urls.into()))
+    NatsUrls::new(urls)
+}
+
+/// A key of the file as TOML, on line 1 or, in a section, 2.
+fn toml(key: &str, value: &str) -> String {
+    match key.split_once('.') {
+        None => format!("{key} = {value}\n"),
+        Some((section, name)) => format!("[{section}]\n{name} = {value}\n"),
+    }
 }
 
 #[test]
@@ -25,80 +48,303 @@ fn the_defaults() {
     assert_eq!(config.nats, urls("ws://localhost:8080"));
     assert_eq!(config.nats_auth, NatsAuth::Anonymous);
     assert_eq!(config.data_dir, PathBuf::from("data"));
-    assert_eq!((config.max_agents, config.supervision), (8_000, true));
-    assert_eq!(config.log_level, LevelFilter::Info);
-    assert!(config.node_id.validate().is_ok());
+    assert_eq!((config.max_agents, config.supervision.enabled), (8_000, true));
+    assert_eq!(config.supervision.health_check_interval.as_secs(), 30);
+    assert_eq!((config.log_level, config.log_format), (LevelFilter::Info, LogFormat::Text));
+    assert!(config.node_id.validate().is_ok() && config.agents.is_empty());
+    assert_eq!(config.check(&[]), Ok(()));
 }
 
-#[test]
-fn a_variable_that_is_empty_is_not_set() {
-    let empty = [
-        ("NODE_ID", ""),
-        ("NATS_TOKEN", ""),
-        ("NATS_USER", ""),
-        ("NATS_PASSWORD", ""),
-        ("RUST_LOG", ""),
-        ("ENABLE_SUPERVISION", ""),
-    ];
-    assert_eq!(with(&empty), with(&[]));
-}
+/// A setting: in the file, what it is there, and how it is shown then; its variable if it has one,
+/// with a value and how that is shown; the values that are refused in the file, and the error.
+type Row<'a> =
+    (&'a str, &'a str, &'a str, Option<(&'a str, &'a str, &'a str)>, &'a [(&'a str, &'a str)]);
+
+const MS: &str = "must be a whole number from 1 to 86400000";
+
+/// Each setting, each source, and wrong values. The flags have their own table below.
+const TABLE: &[Row<'_>] = &[
+    (
+        "node_id",
+        "\"n_1\"",
+        "\"n_1\"",
+        Some(("NODE_ID", "e", "\"e\"")),
+        &[
+            (
+                "\"a.b\"",
+                "n.toml:1: node_id is \"a.b\", and must be 1 to 128 characters of A-Z a-z 0-9 _ -",
+            ),
+            ("7", "n.toml:1: node_id is 7, and must be a text in quotes"),
+        ],
+    ),
+    (
+        "data_dir",
+        "\"/d\"",
+        "\"/d\"",
+        None,
+        &[
+            ("\"\"", "n.toml:1: data_dir is \"\", and must be a directory"),
+            ("[]", "data_dir is a list, and must be a text in quotes"),
+        ],
+    ),
+    (
+        "max_agents",
+        "9_000",
+        "9000",
+        None,
+        &[
+            ("0", "n.toml:1: max_agents is 0, and must be a whole number from 1 to 9000: vm.max"),
+            ("9001", "max_agents is 9001, and"),
+            ("-1", "max_agents is -1, and"),
+            ("1.5", "max_agents is 1.5, and"),
+            ("\"8\"", "max_agents is \"8\", and must be a whole number"),
+            ("99999999999999999999", "max_agents is 99999999999999999999, and"),
+        ],
+    ),
+    (
+        "nats.url",
+        "\"ws://f\"",
+        "\"ws://f\"",
+        Some(("NATS_WEBSOCKET_URL", "ws://e", "\"ws://e\"")),
+        &[("1", "n.toml:2: nats.url is 1, and must be a text in quotes")],
+    ),
+    (
+        "nats.connect_timeout_ms",
+        "0x10",
+        "16",
+        None,
+        &[("0", MS), ("86400001", MS), ("1s", "n.toml:2: ")],
+    ),
+    ("nats.ping_interval_ms", "7", "7", None, &[("0", MS), ("86400001", MS)]),
+    ("nats.max_pings_out", "7", "7", None, &[("0", "from 1 to 1000"), ("1001", "from 1 to 1000")]),
+    ("nats.reconnect_first_ms", "7", "7", None, &[("0", MS), ("86400001", MS)]),
+    ("nats.reconnect_cap_ms", "7", "7", None, &[("0", MS), ("86400001", MS)]),
+    ("nats.reconnect_late_cap_ms", "7", "7", None, &[("0", MS), ("86400001", MS)]),
+    ("nats.shuffle_servers", "false", "false", None, &[("0", "is 0, and must be true or false")]),
+    ("nats.use_advertised", "false", "false", None, &[("\"no\"", "and must be true or false")]),
+    ("nats.max_pending_bytes", "0", "0", None, &[("268435457", "from 0 to 268435456")]),
+    ("nats.max_pending_messages", "0", "0", None, &[("1000001", "from 0 to 1000000")]),
+    (
+        "log.level",
+        "\"debug\"",
+        "\"debug\"",
+        Some(("RUST_LOG", "warn", "\"warn\"")),
+        &[("\"loud\"", "n.toml:2: log.level is \"loud\", and must be off, error, warn, info,")],
+    ),
+    (
+        "log.format",
+        "\"json\"",
+        "\"json\"",
+        Some(("LOG_FORMAT", "json", "\"json\"")),
+        &[("\"xml\"", "n.toml:2: log.format is \"xml\", and must be text or json")],
+    ),
+    (
+        "supervision.enabled",
+        "false",
+        "false",
+        Some(("ENABLE_SUPERVISION", "off", "false")),
+        &[("\"x\"", "supervision.enabled is \"x\", and must be true or false")],
+    ),
+    (
+        "supervision.health_check_interval_ms",
+        "100",
+        "100",
+        None,
+        &[("99", "from 100 to 86400000"), ("86400001", "from 100 to 86400000")],
+    ),
+    ("supervision.max_restarts", "0", "0", None, &[("1001", "from 0 to 1000")]),
+    ("supervision.period_ms", "1", "1", None, &[("0", MS), ("86400001", MS)]),
+    (
+        "supervision.backoff_min_ms",
+        "10000",
+        "10000",
+        None,
+        &[
+            ("86400001", "from 0 to 86400000"),
+            (
+                "10001",
+                "n.toml:2: supervision.backoff_min_ms is 10001, and must be at most \
+                 supervision.backoff_max_ms, which is 10000",
+            ),
+        ],
+    ),
+    (
+        "supervision.backoff_max_ms",
+        "100",
+        "100",
+        None,
+        &[
+            ("86400001", "from 0 to 86400000"),
+            (
+                "99",
+                "supervision.backoff_min_ms is 100, and must be at most \
+                 supervision.backoff_max_ms, which is 99",
+            ),
+        ],
+    ),
+    (
+        "supervision.backoff_factor",
+        "1.5",
+        "1.5",
+        None,
+        &[
+            ("0.9", "backoff_factor is 0.9, and must be a number from 1 to 1000"),
+            ("nan", "is nan, and"),
+            ("inf", "is inf, and"),
+        ],
+    ),
+    ("supervision.backoff_jitter", "1", "1.0", None, &[("1.1", "must be a number from 0 to 1")]),
+    ("supervision.stop_grace_ms", "10", "10", None, &[("9", "from 10 to 86400000")]),
+    ("supervision.start_deadline_ms", "100", "100", None, &[("99", "from 100 to 86400000")]),
+];
 
 #[test]
-fn each_variable_sets_its_field() {
-    let base = || with(&[]);
-    let secret = |text: &str| Secret(text.into());
-    let user = || NatsAuth::User { user: "u".into(), password: secret("p") };
-    let cases: [(Vars<'_>, NodeConfig); 12] = [
-        (&[("NODE_ID", "n_1")], NodeConfig { node_id: AgentId("n_1".into()), ..base() }),
-        (&[("NATS_WEBSOCKET_URL", "wss://h")], NodeConfig { nats: urls("wss://h"), ..base() }),
-        (&[("NATS_WEBSOCKET_URL", "")], NodeConfig { nats: None, ..base() }),
-        (&[("NATS_WEBSOCKET_URL", " ")], NodeConfig { nats: None, ..base() }),
-        (&[("NATS_TOKEN", "t")], NodeConfig { nats_auth: NatsAuth::Token(secret("t")), ..base() }),
-        (&[("NATS_USER", "u"), ("NATS_PASSWORD", "p")], NodeConfig { nats_auth: user(), ..base() }),
-        (&[("RUST_LOG", "debug")], NodeConfig { log_level: LevelFilter::Debug, ..base() }),
-        (&[("ENABLE_SUPERVISION", "false")], NodeConfig { supervision: false, ..base() }),
-        (&[("ENABLE_SUPERVISION", "0")], NodeConfig { supervision: false, ..base() }),
-        (&[("ENABLE_SUPERVISION", "Off")], NodeConfig { supervision: false, ..base() }),
-        (&[("ENABLE_SUPERVISION", "yes")], base()),
-        (&[("UNKNOWN", "x")], base()),
-    ];
-    for (vars, expected) in cases {
-        assert_eq!(with(vars), expected, "{vars:?}");
+fn each_setting_from_each_source_and_wrong_values() {
+    let none = NodeFlags::default();
+    let default = |loaded: &LoadedConfig| loaded.report_json()["settings"].clone();
+    let defaults = default(&load_all(None, &[], &none).expect("the defaults"));
+    let rows: Vec<_> = TABLE.iter().map(|row| row.0).collect();
+    let settings: Vec<_> = SETTINGS.iter().map(|setting| setting.key).collect();
+    assert_eq!(rows, settings, "the table has every setting");
+    for &(key, value, shown, variable, wrong) in TABLE {
+        let file = toml(key, value);
+        let line = file.lines().count();
+        let vars: Vec<_> = variable.map(|(name, value, _)| (name, value)).into_iter().collect();
+        let mut sources = vec![(&[][..], shown, format!("n.toml:{line}"))];
+        if let Some((name, _, shown)) = variable {
+            sources.push((&vars[..], shown, name.to_owned()));
+            let alone = load_all(None, &vars, &none).expect(name);
+            assert_eq!(alone.report_json()["settings"][key]["value"].to_string(), shown, "{name}");
+        }
+        for (vars, shown, origin) in sources {
+            let loaded = load_all(Some(&file), vars, &none).expect(&file);
+            let mut report = default(&loaded);
+            assert_eq!(report[key]["value"].to_string(), shown, "{key}");
+            assert_eq!(report[key]["origin"], origin, "{key}");
+            let text = loaded.report();
+            let name = key.rsplit('.').next().expect("a name");
+            let line = text.lines().find(|line| line.starts_with(&format!("{name} = {shown} ")));
+            assert!(
+                line.is_some_and(|line| line.ends_with(&format!("# {origin}"))),
+                "{key}: {text}"
+            );
+            assert_eq!(defaults[key]["origin"], "default");
+            report[key] = defaults[key].clone();
+            assert_eq!(report, defaults, "{key} changes nothing else");
+        }
+        for (value, expected) in wrong {
+            let error = refused(&toml(key, value));
+            assert!(error.contains(expected), "{key} = {value}: {error}");
+            assert!(error.contains("--help"), "{error}");
+        }
     }
 }
 
 #[test]
-fn flags_stand_over_variables_even_wrong_ones() {
+fn flags_stand_over_all_and_variables_below_them_are_not_looked_at() {
     let flags = NodeFlags {
+        config: None,
         nats: urls("ws://flag").map(NatsFlag::At),
         node_id: Some(AgentId("flag".into())),
         data_dir: Some("d".into()),
         max_agents: Some(3),
+        log_level: Some(LevelFilter::Error),
+        log_format: Some(LogFormat::Json),
     };
-    let vars = [("NODE_ID", "not. one"), ("NATS_WEBSOCKET_URL", "")];
-    let config = load(&vars, &flags).expect("the flags are right");
+    let vars = [
+        ("NODE_ID", "not. one"),
+        ("NATS_WEBSOCKET_URL", ""),
+        ("NATS_URL", "nats://h"),
+        ("RUST_LOG", "loud"),
+        ("LOG_FORMAT", "xml"),
+    ];
+    let file =
+        "node_id = 'f'\ndata_dir = 'f'\nmax_agents = 9\n[nats]\nurl = ''\n[log]\nlevel = 'off'\n";
+    let loaded = load_all(Some(file), &vars, &flags).expect("the flags are right");
     let expected = NodeConfig {
         nats: urls("ws://flag"),
         data_dir: "d".into(),
         max_agents: 3,
+        log_level: LevelFilter::Error,
+        log_format: LogFormat::Json,
         ..NodeConfig::new(AgentId("flag".into()))
     };
-    assert_eq!(config, expected);
+    assert_eq!(loaded.config, expected);
+    let report = loaded.report_json();
+    for (key, flag) in [
+        ("nats.url", "--nats"),
+        ("node_id", "--node-id"),
+        ("data_dir", "--data-dir"),
+        ("max_agents", "--max-agents"),
+        ("log.level", "--log-level"),
+        ("log.format", "--log-format"),
+    ] {
+        assert_eq!(report["settings"][key]["origin"], flag);
+    }
     let off = NodeFlags { nats: Some(NatsFlag::Off), ..NodeFlags::default() };
-    let config = load(&[("NATS_WEBSOCKET_URL", "ws://h")], &off).expect("fine");
-    assert_eq!(config.nats, None);
+    let loaded = load_all(None, &[("NATS_WEBSOCKET_URL", "ws://h")], &off).expect("fine");
+    assert_eq!(loaded.config.nats, None);
+    assert!(loaded.report().contains("--no-nats"));
+    // The file is checked all the same.
+    assert!(load_all(Some("max_agents = 0"), &[], &flags).is_err());
 }
 
 #[test]
-fn what_is_refused_and_why() {
+fn a_variable_that_is_empty_is_not_set() {
+    let names = [
+        "NODE_ID",
+        "NATS_URL",
+        "NATS_TOKEN",
+        "NATS_USER",
+        "NATS_PASSWORD",
+        "NATS_CREDS",
+        "NATS_NKEY",
+        "NATS_CA",
+        "RUST_LOG",
+        "LOG_FORMAT",
+        "ENABLE_SUPERVISION",
+        "ENABLE_COORDINATION",
+        "ENABLE_ADVANCED_ROUTING",
+    ];
+    let empty: Vec<_> = names.iter().map(|name| (*name, "")).collect();
+    assert_eq!(with(&empty), with(&[]));
+    for blank in ["", " "] {
+        assert_eq!(with(&[("NATS_WEBSOCKET_URL", blank), ("NATS_URL", "ws://h")]).nats, None);
+        assert_eq!(load(&toml("nats.url", &format!("'{blank}'"))).expect("right").nats, None);
+    }
+    assert_eq!(with(&[("NATS_URL", "wss://h")]).nats, urls("wss://h"));
+    let both = [("NATS_WEBSOCKET_URL", "ws://a"), ("NATS_URL", "nats://b")];
+    assert_eq!(with(&both).nats, urls("ws://a"));
+}
+
+#[cfg(feature = "wasm-nats")]
+#[test]
+fn a_url_that_this_client_cannot_use_is_told_without_its_password() {
+    for (file, vars, name) in [
+        (None, [("NATS_URL", "nats://u:geheim@h:4222")], "NATS_URL: nats:// is not for WebSocket"),
+        (None, [("NATS_WEBSOCKET_URL", "ws://u:geheim@h:0")], "NATS_WEBSOCKET_URL: the port in"),
+        (Some("[nats]\n\nurl = 'tls://geheim@h'"), [("", "")], "n.toml:3: nats.url: tls:// is not"),
+    ] {
+        let error = load_all(file, &vars, &NodeFlags::default()).expect_err(name);
+        let text = format!("{error} {error:?}");
+        assert!(text.starts_with(name) && !text.contains("geheim"), "{text}");
+    }
+    let many = vec!["ws://h"; 65].join(",");
+    assert!(refused(&toml("nats.url", &format!("'{many}'"))).contains("servers' length is 65"));
+}
+
+#[test]
+fn wrong_variables_and_what_is_not_supported_yet() {
     let long = "x".repeat(200);
-    let cases: [(Vars<'_>, &str); 13] = [
+    let cases: [(Vars<'_>, &str); 16] = [
         (&[("NODE_ID", "a.b")], "NODE_ID is \"a.b\", and must be 1 to 128 characters of A-Z"),
         (&[("NODE_ID", &long)], "xxx\"… (200 bytes), and must be"),
+        (&[("NODE_ID", " ")], "NODE_ID is \" \""),
         (
             &[("ENABLE_SUPERVISION", "maybe")],
             "ENABLE_SUPERVISION is \"maybe\", and must be true or false",
         ),
+        (&[("LOG_FORMAT", "xml")], "LOG_FORMAT is \"xml\", and must be text or json"),
         (
             &[("RUST_LOG", "loud")],
             "RUST_LOG is \"loud\", and must be off, error, warn, info, debug or trace",
@@ -106,25 +352,82 @@ fn what_is_refused_and_why() {
         (&[("RUST_LOG", "info,hyper=loud")], "RUST_LOG is \"info,hyper=loud\", and must be off"),
         (&[("RUST_LOG", "rust_wasm_lunatic_nats=")], "rust_wasm_lunatic_nats=debug"),
         (&[("RUST_LOG", "hyper")], "RUST_LOG is \"hyper\""),
+        (
+            &[("NATS_CREDS", "geheim")],
+            "NATS_CREDS is set, and is not supported by this build yet; --help tells what is",
+        ),
+        (&[("NATS_NKEY", "geheim")], "NATS_NKEY is set, and is not supported"),
+        (&[("NATS_CA", "geheim")], "NATS_CA is set, and is not supported"),
+        (&[("ENABLE_COORDINATION", "true")], "ENABLE_COORDINATION is set, and is not supported"),
+        (&[("ENABLE_ADVANCED_ROUTING", "1")], "ENABLE_ADVANCED_ROUTING is set, and is not"),
+        (&[("ENABLE_COORDINATION", "geheim")], "ENABLE_COORDINATION is set"),
         (&[("NATS_USER", "u")], "NATS_USER is set without NATS_PASSWORD, and needs it"),
-        (&[("NATS_PASSWORD", "geheim")], "NATS_PASSWORD is set without NATS_USER"),
-        (&[("NATS_TOKEN", "geheim"), ("NATS_USER", "u")], "NATS_TOKEN and NATS_USER are both set"),
-        (
-            &[("NATS_TOKEN", "geheim"), ("NATS_USER", "u"), ("NATS_PASSWORD", "geheim")],
-            "NATS_TOKEN and NATS_USER are both set",
-        ),
-        (
-            &[("NATS_TOKEN", "geheim"), ("NATS_PASSWORD", "geheim")],
-            "NATS_TOKEN and NATS_PASSWORD are both set",
-        ),
-        (&[("NODE_ID", " ")], "NODE_ID is \" \""),
     ];
     for (vars, expected) in cases {
-        let error = load(vars, &NodeFlags::default()).expect_err(expected);
+        let error = load_all(None, vars, &NodeFlags::default()).expect_err(expected);
         let text = error.to_string();
         assert!(text.contains(expected), "{text}");
         assert!(text.contains("--help"), "{text}");
         assert!(!format!("{text}{error:?}").contains("geheim"), "{text}");
+    }
+    let off = [("ENABLE_COORDINATION", "false"), ("ENABLE_ADVANCED_ROUTING", "0")];
+    assert_eq!(with(&off), with(&[]));
+}
+
+#[test]
+fn credentials_of_one_source_and_of_several() {
+    let token = |text: &str| NatsAuth::Token(Secret::new(text));
+    let user =
+        |user: &str, text: &str| NatsAuth::User { user: user.into(), password: Secret::new(text) };
+    let file = |lines: &str| format!("[nats]\n{lines}");
+    let cases: [(&str, Vars<'_>, Result<NatsAuth, &str>); 14] = [
+        ("", &[("NATS_TOKEN", "t")], Ok(token("t"))),
+        ("", &[("NATS_USER", "u"), ("NATS_PASSWORD", "p")], Ok(user("u", "p"))),
+        ("token = 't'", &[], Ok(token("t"))),
+        ("user = 'u'\npassword = 'p'", &[], Ok(user("u", "p"))),
+        ("user = 'u'", &[("NATS_PASSWORD", "p")], Ok(user("u", "p"))),
+        ("user = 'u'\npassword = 'p'", &[("NATS_PASSWORD", "q")], Ok(user("u", "q"))),
+        ("token = 't'", &[("NATS_USER", "u"), ("NATS_PASSWORD", "p")], Ok(user("u", "p"))),
+        ("user = 'u'\npassword = 'p'", &[("NATS_TOKEN", "t")], Ok(token("t"))),
+        ("token = 'f'", &[("NATS_TOKEN", "e")], Ok(token("e"))),
+        (
+            "user = 'u'",
+            &[],
+            Err("n.toml:2: nats.user is set without nats.password, and needs it; --help"),
+        ),
+        (
+            "password = 'geheim'",
+            &[],
+            Err("n.toml:2: nats.password is set without nats.user, and needs it; --help"),
+        ),
+        (
+            "token = 'geheim'\nuser = 'u'",
+            &[],
+            Err(
+                "n.toml:2: nats.token and n.toml:3: nats.user are both set, and exclude each other",
+            ),
+        ),
+        (
+            "",
+            &[("NATS_TOKEN", "geheim"), ("NATS_PASSWORD", "geheim")],
+            Err("NATS_TOKEN and NATS_PASSWORD are both set"),
+        ),
+        (
+            "token = 'f'",
+            &[("NATS_PASSWORD", "geheim")],
+            Err("NATS_PASSWORD is set without NATS_USER"),
+        ),
+    ];
+    for (lines, vars, expected) in cases {
+        let loaded = load_all(Some(&file(lines)), vars, &NodeFlags::default());
+        match (loaded, expected) {
+            (Ok(loaded), Ok(auth)) => assert_eq!(loaded.config.nats_auth, auth, "{lines} {vars:?}"),
+            (Err(error), Err(expected)) => {
+                let text = format!("{error} {error:?}");
+                assert!(text.starts_with(expected) && !text.contains("geheim"), "{text}");
+            }
+            (loaded, expected) => panic!("{lines} {vars:?}: {loaded:?} instead of {expected:?}"),
+        }
     }
 }
 
@@ -151,20 +454,42 @@ fn log_levels() {
 
 #[test]
 fn nothing_shows_a_secret() {
-    let url = "ws://u:geheim@a:1,wss://geheim@b,x:geh,e/geheim@c";
-    for vars in [
-        &[("NATS_TOKEN", "geheim"), ("NATS_WEBSOCKET_URL", url)][..],
-        &[("NATS_USER", "u"), ("NATS_PASSWORD", "geheim")],
+    let url = "ws://u:geheim@a:1,wss://geheim@b";
+    let file = "[nats]\nuser = 'u'\npassword = 'geheim'\n";
+    for (file, vars) in [
+        ("", &[("NATS_TOKEN", "geheim"), ("NATS_WEBSOCKET_URL", url)][..]),
+        ("", &[("NATS_USER", "u"), ("NATS_PASSWORD", "geheim")]),
+        (file, &[]),
     ] {
-        let config = with(vars);
-        for shown in [format!("{config:?}"), format!("{config:#?}")] {
+        let loaded = load_all(Some(file), vars, &NodeFlags::default()).expect("right");
+        let config = &loaded.config;
+        for shown in [
+            format!("{config:?} {loaded:?}"),
+            format!("{config:#?}"),
+            loaded.report(),
+            loaded.report_json().to_string(),
+        ] {
             assert!(shown.contains("***") && !shown.contains("geh"), "{shown}");
         }
     }
-    assert_eq!(Secret::new("geheim").to_string(), "***");
-    assert_eq!(Secret::new("geheim").expose(), "geheim");
+    let wrong = [
+        "password = \"geheim",
+        "password = geheim",
+        "token = ['geheim']",
+        "token = ''",
+        "password = 'geheim'\npassword = 'geheim'",
+        "password 'geheim'",
+        "token = 'geheim' x",
+        "token = \"geheim\\q\"",
+    ];
+    for lines in wrong {
+        let error = load(&format!("[nats]\n{lines}")).expect_err(lines);
+        let text = format!("{error} {error:?}");
+        assert!(text.starts_with("n.toml:2") || text.starts_with("n.toml:3"), "{text}");
+        assert!(!text.contains("geheim"), "{text}");
+    }
     for (given, shown) in [
-        (url, "ws://***@c"),
+        ("ws://u:geheim@a:1,wss://geheim@b,x:geh,e/geheim@c", "ws://***@c"),
         ("ws://a,ws://b", "ws://a,ws://b"),
         ("ws://localhost:8080", "ws://localhost:8080"),
         ("u:geheim@h", "***@h"),
@@ -174,4 +499,203 @@ fn nothing_shows_a_secret() {
         let urls = NatsUrls::new(given).expect("not empty");
         assert_eq!((urls.to_string(), urls.expose()), (shown.to_owned(), given));
     }
+}
+
+#[test]
+fn what_is_unknown_or_no_toml_is_refused_with_its_line() {
+    let cases = [
+        ("node_id = 'n'\nnodeid = 1", "n.toml:2: there is no setting \"nodeid\"; there are agent_defaults, agents, data_dir, log, max_agents, nats, node_id, supervision; --help"),
+        ("[log]\nlevel = 'info'\n\ncolour = true", "n.toml:4: there is no setting \"log.colour\"; there are format, level; --help"),
+        ("[supervision]\nfailure_detection_threshold = 3", "n.toml:2: there is no setting \"supervision.failure_detection_threshold\"; there are backoff_factor,"),
+        ("[coordination]\nenabled = false", "n.toml:1: there is no setting \"coordination\""),
+        ("[nats]\ncreds = 'f'", "n.toml:2: there is no setting \"nats.creds\"; there are connect_timeout_ms,"),
+        ("log = 'json'", "n.toml:1: log is \"json\", and must be a table"),
+        ("[[log]]", "n.toml:1: log is a list, and must be a table"),
+        ("node_id = 'a'\nnode_id = 'b'", "n.toml:2: duplicate key"),
+        ("\n\nnode_id = ", "n.toml:3: "),
+        ("[log", "n.toml:1: "),
+        ("node_id = 'a' \u{0}", "n.toml:1: "),
+        ("agents = 3", "n.toml:1: agents is 3, and must be tables that begin with [[agents]]"),
+        ("agents = [3]", "n.toml:1: agents is 3, and must be tables that begin with [[agents]]"),
+        ("[agents]\nid = 'a'", "agents is a table, and must be tables that begin with [[agents]]"),
+        ("[agent_defaults]\nid = 'a'", "n.toml:2: agent_defaults.id: it belongs to one agent, below [[agents]]"),
+        ("agent_defaults = 1", "n.toml:1: agent_defaults is 1, and must be a table"),
+    ];
+    for (file, expected) in cases {
+        let error = refused(file);
+        assert!(error.contains(expected), "{file:?}: {error}");
+        assert!(error.contains("--help"), "{error}");
+    }
+    let deep = format!("node_id = {}", "[".repeat(100_000));
+    assert!(refused(&deep).contains("n.toml:1: "));
+    let large = "#".repeat(ConfigFile::MAX_BYTES + 1);
+    assert!(refused(&large).contains("n.toml: it has more than 4194304 bytes; --help tells more"));
+    let crlf = "node_id = 'n'\r\n\r\nx = 1\r\n";
+    assert!(refused(crlf).starts_with("n.toml:3: "));
+}
+
+#[test]
+fn agents_have_what_they_say_else_the_defaults_of_the_file() {
+    let file = r#"
+        [agent_defaults]
+        max_memory_mb = 16
+        timeout_ms = 1000
+        args = { a = 1, b = 2 }
+
+        [[agents]]
+        id = "one"
+        agent_type = "echo"
+        timeout_ms = 2000
+        args = { a = 1979-05-27, f = 0.5, deep = [{ x = 0x10 }] }
+
+        [[agents]]
+        id = "many"
+        count = 3
+        memory_backend_type = "File"
+        max_fuel = 9223372036854775807
+        nats_enabled = false
+        restart = "Transient"
+        capabilities = ["c"]
+    "#;
+    let agents = load(file).expect("right").agents;
+    let ids: Vec<_> = agents.iter().map(|agent| agent.id.as_str()).collect();
+    assert_eq!(ids, ["one", "many-1", "many-2", "many-3"]);
+    let args = |json: &str| serde_json::from_str(json).expect("an object");
+    let one = AgentConfig {
+        id: AgentId("one".into()),
+        agent_type: "echo".into(),
+        max_memory_mb: 16,
+        timeout_ms: 2000,
+        args: args(r#"{"a":"1979-05-27","f":0.5,"deep":[{"x":16}]}"#),
+        ..AgentConfig::default()
+    };
+    assert_eq!(agents[0], one);
+    let last = AgentConfig {
+        id: AgentId("many-3".into()),
+        max_memory_mb: 16,
+        timeout_ms: 1000,
+        memory_backend_type: MemoryBackendType::File,
+        max_fuel: Some(i64::MAX as u64),
+        nats_enabled: false,
+        restart: crate::agent::RestartType::Transient,
+        capabilities: vec!["c".into()],
+        args: args(r#"{"a":1,"b":2}"#),
+        ..AgentConfig::default()
+    };
+    assert_eq!(agents[3], last);
+}
+
+#[test]
+fn a_wrong_agent_is_refused_with_its_line() {
+    let long = "x".repeat(127);
+    let big = "x".repeat(AgentConfig::MAX_ARGS);
+    let agent = |line: &str| format!("[[agents]]\nid = 'a'\n{line}\n");
+    let cases = [
+        (agent("max_memory_mb = 0"), "n.toml:3: agents.max_memory_mb is 0, and must be a whole number from 1 to 4096; --help tells more"),
+        (agent("max_memory_mb = '9'"), "n.toml:3: agents.max_memory_mb is \"9\", and must be a whole number"),
+        (agent("timeout_ms = 99"), "agents.timeout_ms is 99, and must be a whole number from 100 to 86400000"),
+        (agent("max_fuel = 0"), "agents.max_fuel is 0, and must be a whole number of at least 1"),
+        (agent("max_fuel = -1"), "agents.max_fuel is -1, and"),
+        (agent("restart = 'Never'"), "agents.restart is \"Never\", and must be \"Permanent\", \"Transient\" or"),
+        (agent("memory_backend_type = 'Kv'"), "is \"Kv\", and must be \"InMemory\" or \"File\""),
+        (agent("nats_enabled = 1"), "agents.nats_enabled is 1, and must be true or false"),
+        (agent("capabilities = ['']"), "agents.capabilities is a list, and must be at most 64 texts of"),
+        (agent("agent_type = ''"), "agents.agent_type is \"\", and must be the name of a registered"),
+        (agent("args = 'geheim'"), "n.toml:3: agents.args: it must be a table of at most 65536 bytes"),
+        (agent("args = { x = inf }"), "agents.args: it must be a table"),
+        (agent(&format!("args = {{ x = '{big}' }}")), "agents.args: it must be a table of at most"),
+        (agent("max_memory = 3"), "n.toml:3: an agent has no field \"max_memory\"; there are id, agent_type, memory_backend_type,"),
+        (agent("count = 0"), "n.toml:3: agents.count is 0, and must be a whole number from 1 to 9000"),
+        (agent("count = 9001"), "agents.count is 9001, and"),
+        (agent("count = '3'"), "agents.count is \"3\", and"),
+        (agent("[[agents]]\nid = 'a'"), "n.toml:4: agents.id: there is an agent \"a\" already, at n.toml:2"),
+        (agent("count = 2\n[[agents]]\nid = 'a-2'"), "n.toml:5: agents.id: there is an agent \"a-2\" already, at n.toml:2"),
+        ("[[agents]]\nid = 'a.b'".into(), "n.toml:2: agents.id is \"a.b\", and must be 1 to 128 characters"),
+        ("[[agents]]\nid = ''".into(), "n.toml:2: agents.id is \"\", and must be"),
+        ("\n[[agents]]\nagent_type = 'echo'".into(), "n.toml:2: agents: an agent needs an id"),
+        (format!("[[agents]]\ncount = 1\nid = '{long}'"), "n.toml:3: agents.id: \"xxxx"),
+        ("max_agents = 2\n[[agents]]\nid = 'a'\n[[agents]]\nid = 'b'\ncount = 2".into(), "n.toml:4: agents: these make 3 agents, and max_agents is 2"),
+        ("[agent_defaults]\ntimeout_ms = 1\n".into(), "n.toml:2: agent_defaults.timeout_ms is 1, and must be"),
+        ("[agent_defaults]\ncount = 1\n".into(), "n.toml:2: agent_defaults.count: it belongs to one"),
+    ];
+    for (file, expected) in cases {
+        let error = refused(&file);
+        assert!(error.contains(expected), "{file:.300}: {error}");
+        assert!(error.contains("--help") && !error.contains("geheim"), "{error}");
+        assert!(error.len() < 400, "{error}");
+    }
+    let flags = NodeFlags { max_agents: Some(1), ..NodeFlags::default() };
+    let two = "[[agents]]\nid = 'a'\ncount = 2";
+    let error = load_all(Some(two), &[], &flags).expect_err("the flag counts").to_string();
+    assert!(error.contains("these make 2 agents, and max_agents is 1"), "{error}");
+}
+
+#[test]
+fn the_args_of_all_agents_have_a_bound() {
+    let large = "x".repeat(60_000);
+    let file = |count| format!("[[agents]]\nid = 'a'\ncount = {count}\nargs = {{ x = '{large}' }}");
+    assert_eq!(load(&file(1_000)).expect("60 MB").agents.len(), 1_000);
+    let error = refused(&file(1_200));
+    assert!(
+        error.contains("n.toml:1: agents: the args of all agents have 72009600 bytes"),
+        "{error}"
+    );
+}
+
+#[test]
+fn types_are_checked_where_they_are_known() {
+    let file =
+        "[agent_defaults]\nagent_type = 'echo'\n[[agents]]\nid = 'a'\n[[agents]]\nid = 'b'\n\
+                agent_type = 'ecko'";
+    let loaded = load_all(Some(file), &[], &NodeFlags::default()).expect("any name");
+    assert_eq!(loaded.check_types(&["echo", "ecko"]), Ok(()));
+    let error = loaded.check_types(&["text", "echo"]).expect_err("a typo").to_string();
+    let expected = "n.toml:7: agents.agent_type: there is no agent type \"ecko\"; registered are \
+                    echo, text; --help tells more";
+    assert_eq!(error, expected);
+    let error = loaded.check_types(&["ecko"]).expect_err("a default").to_string();
+    assert!(
+        error.starts_with("n.toml:3: agents.agent_type: there is no agent type \"echo\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_config_of_a_programs_making_is_checked_too() {
+    let agent = |id: &str| AgentConfig { id: AgentId(id.into()), ..AgentConfig::default() };
+    let config = |agents| NodeConfig { agents, ..NodeConfig::new(AgentId("n".into())) };
+    let check = |config: NodeConfig| config.check(&["state"]).expect_err("wrong");
+    assert_eq!(config(vec![agent("a"), agent("b")]).check(&["state"]), Ok(()));
+    assert!(check(config(vec![agent("a"), agent("")])).starts_with("agents[1]: \"\" is not"));
+    assert!(check(config(vec![agent("a"), agent("a")])).starts_with("agents[1]: there is an agent"));
+    let unknown = config(vec![agent("a")]).check(&["echo"]).expect_err("no such type");
+    assert!(unknown.starts_with("agents[0]: there is no agent type \"state\""), "{unknown}");
+    let many = NodeConfig { max_agents: 1, ..config(vec![agent("a"), agent("b")]) };
+    assert_eq!(check(many), "there are 2 agents, and max_agents is 1");
+    let mut backoff = config(vec![]);
+    backoff.supervision.backoff.jitter = 2.0;
+    assert!(check(backoff).contains("backoff.jitter"));
+}
+
+#[test]
+fn the_example_file_has_every_setting_with_its_default() {
+    let text = include_str!("../../node.example.toml");
+    let loaded = load_all(Some(text), &[], &NodeFlags::default()).expect("it is right");
+    loaded.check_types(&["chaos", "echo", "state", "text"]).expect("built-in types");
+    let report = loaded.report_json();
+    for setting in SETTINGS {
+        let origin = report["settings"][setting.key]["origin"].as_str().unwrap_or_default();
+        assert!(origin.starts_with("n.toml:"), "{} is not in the example", setting.key);
+    }
+    let agents = loaded.config.agents.clone();
+    assert_eq!(agents.len(), 6);
+    let node_id = AgentId("n1".into());
+    assert_eq!(loaded.config, NodeConfig { agents, ..NodeConfig::new(node_id) });
+    for said in ["# token =", "# user =", "# password =", "# max_fuel ="] {
+        assert!(text.contains(said), "{said}");
+    }
+    let defaults = text.split("[agent_defaults]").nth(1).and_then(|rest| rest.split("[[").next());
+    let agent = format!("[[agents]]\nid = 'a'\n{}", defaults.expect("the section"));
+    let expected = AgentConfig { id: AgentId("a".into()), ..AgentConfig::default() };
+    assert_eq!(load(&agent).expect("right").agents, [expected], "the defaults of an agent");
 }

@@ -65,7 +65,7 @@ pub use codec::{
     Batch, ControlOp, Decoder, Outbox, ServerMessage, ServerOp, DEFAULT_MAX_MESSAGE_BYTES,
     DEFAULT_MAX_PAYLOAD,
 };
-pub use config::{Auth, ReconnectDelays, Secret, SessionConfig};
+pub use config::{Auth, ReconnectDelays, SessionConfig};
 pub use error::{
     DecodeError, FlushError, HeaderError, InvalidConfig, OutboxError, PublishError, SubscribeError,
     UrlError,

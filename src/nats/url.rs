@@ -5,9 +5,10 @@ use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Auth, Secret};
+use super::config::Auth;
 use super::error::UrlError;
 use crate::error::shown;
+use crate::secret::Secret;
 
 /// A server's address: `ws://host[:port][/path][?query]` or `wss://…`, with the credentials that
 /// stood in it (`user:password@` or `token@`, percent-encoded).

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The delay before a restart, by its number in the window of [`Intensity`](super::Intensity):
 /// none before the first, `min` before the second, then `factor` times as much each, up to `max`.
 /// When old restarts leave the window, the delay shrinks again by itself.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Backoff {
     /// The delay before the second restart. Default: 100 ms.
     pub min: Duration,

@@ -3,13 +3,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Instant;
 
 /// The most restarts in any window of a length; one more, and the supervisor gives up.
 ///
 /// The terms and the meaning are those of OTP (`intensity` and `period`): five restarts in five
 /// seconds are allowed, the death that would need a sixth is the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intensity {
     /// The most restarts in the window, at most [`Intensity::MAX`]. Default: 5.
     ///

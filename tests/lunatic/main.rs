@@ -4,6 +4,7 @@
 // Waiting in here is real, and has a deadline.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod config;
 mod facade;
 mod messages;
 #[cfg(feature = "wasm-nats")]

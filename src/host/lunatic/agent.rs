@@ -20,6 +20,7 @@ use crate::agent::{
     Port, Ports, ReplyTo,
 };
 use crate::error::{Error, RequestError, Result, SendError};
+use crate::log_line::Speaker;
 use crate::memory::{ClientBackend, InMemoryBackend, MemoryBackend};
 use crate::message::{
     decode_payload, encode_error, parse_agent_input, ErrorCode, Message, NatsMessage, Subject,
@@ -37,7 +38,7 @@ pub(super) fn process() {
         serde_json::from_str(&start.config).expect("the supervisor of this node checked it");
     let supervisor = Pid(start.supervisor);
     deaths::install(supervisor, config.id.as_str(), start.incarnation);
-    logger::install(start.log_level, Some(config.id.as_str()));
+    logger::install(start.log_level, Speaker::Agent(config.id.as_str()));
     // SAFETY: the number is a `Factory` of this module that the node's builder registered, and a
     // function pointer is the same index into the table in every process of the module.
     let factory: Factory = unsafe { std::mem::transmute(start.factory as usize) };
@@ -60,7 +61,7 @@ impl Running {
     fn new(config: AgentConfig, incarnation: u64, supervisor: Pid, agent: Box<dyn Agent>) -> Self {
         let id = config.id.clone();
         if incarnation > 1 && config.memory_backend_type == MemoryBackendType::InMemory {
-            log::info!("agent={id} incarnation={incarnation} restarted with an empty state");
+            log::info!(incarnation; "restarted with an empty state");
         }
         let backend: Box<dyn MemoryBackend> = match config.memory_backend_type {
             MemoryBackendType::InMemory => Box::new(InMemoryBackend::new()),
@@ -127,7 +128,7 @@ impl Running {
                 Ok(AgentMail::Ping { seq }) => self.pong(seq),
                 Ok(AgentMail::Stop) => return self.stop(),
                 Ok(AgentMail::Reply | AgentMail::Message) => {}
-                Err(error) => log::error!("agent={} a mail cannot be read: {error}", self.id),
+                Err(error) => log::error!("a mail cannot be read: {error}"),
             }
         }
     }
@@ -135,7 +136,7 @@ impl Running {
     fn local(&mut self, mail: &[u8]) {
         let Some(LocalMessage { from, payload, timestamp, waiter }) = LocalMessage::decode(mail)
         else {
-            return log::error!("agent={} a message cannot be read", self.id);
+            return log::error!("a message cannot be read");
         };
         let reply_to = waiter.map(|Waiter { pid, tag }| ReplyTo::Process { id: pid, tag });
         match decode_payload(payload) {
@@ -229,7 +230,7 @@ impl Running {
     fn turn_over(&mut self) {
         deaths::survived();
         if let Err(error) = self.ctx.ports().handled() {
-            log::warn!("agent={} what it published is lost: {error}", self.id);
+            log::warn!("what it published is lost: {error}");
         }
     }
 
@@ -247,7 +248,7 @@ impl Running {
 
     fn stop(mut self) {
         if let Err(error) = outcome(run_ready(self.agent.on_stop(&mut self.ctx))) {
-            log::warn!("agent={} on_stop failed: {error}", self.id);
+            log::warn!("on_stop failed: {error}");
             self.failed(&error, None);
         }
         self.refuse_the_rest();
@@ -430,7 +431,7 @@ impl Ports for LunaticPorts {
             }
             ReplyTo::Subject { subject, .. } => {
                 if let Err(error) = self.client.publish(subject, None, &encode_error(error)) {
-                    log::warn!("agent={} an answer is lost: {error}", self.id);
+                    log::warn!("an answer is lost: {error}");
                 }
             }
         }

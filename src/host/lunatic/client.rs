@@ -396,7 +396,9 @@ impl Subscription {
         let Some(connection) = Part::new(names::CONNECTION).pid() else { return };
         match subscribe(connection, &self.subject, self.queue.as_deref(), self.tag) {
             Ok(sid) => (self.connection, self.sid) = (connection, sid),
-            Err(error) => log::warn!("subscription {}: {error}; tried again", self.subject),
+            Err(error) => {
+                log::warn!(subject = self.subject.as_str(); "subscription refused, tried again: {error}")
+            }
         }
     }
 }

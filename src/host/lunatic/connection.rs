@@ -54,11 +54,22 @@ impl ConnectionStart {
         session.name = Some(config.node_id.to_string());
         session.auth = match &config.nats_auth {
             NatsAuth::Anonymous => Auth::None,
-            NatsAuth::Token(token) => Auth::Token(token.expose().into()),
+            NatsAuth::Token(token) => Auth::Token(token.clone()),
             NatsAuth::User { user, password } => {
-                Auth::UserPassword { user: user.clone(), password: password.expose().into() }
+                Auth::UserPassword { user: user.clone(), password: password.clone() }
             }
         };
+        let options = &config.nats_options;
+        session.connect_timeout = options.connect_timeout;
+        session.ping_interval = options.ping_interval;
+        session.max_pings_out = options.max_pings_out;
+        session.reconnect.first = options.reconnect_first;
+        session.reconnect.cap = options.reconnect_cap;
+        session.reconnect.late_cap = options.reconnect_late_cap;
+        session.shuffle_servers = options.shuffle_servers;
+        session.use_advertised = options.use_advertised;
+        session.max_pending_bytes = options.max_pending_bytes;
+        session.max_pending_messages = options.max_pending_messages;
         session.validate().map_err(|error| Error::Node(error.to_string()))?;
         let owner = Owner::Node { node_id: config.node_id.to_string() };
         Ok(Some(Self { owner, session, log_level: logger::level() }))
@@ -157,7 +168,7 @@ pub(super) const CLOSED: &str = "closed";
 pub(super) fn process() {
     let start: Option<ConnectionStart> = mail::first();
     let start = start.expect("the root starts a connection only where there is one to make");
-    logger::install(start.log_level, None);
+    logger::install_part(start.log_level, "connection");
     sys::trap_link_deaths();
     let mut connection = Connection::new(start);
     let mut buffer = Vec::new();
@@ -167,7 +178,7 @@ pub(super) fn process() {
                 sys::read_message(&mut buffer);
                 match postcard::from_bytes(&buffer) {
                     Ok(mail) => connection.mail(mail),
-                    Err(error) => log::error!("connection: a mail cannot be read: {error}"),
+                    Err(error) => log::error!("a mail cannot be read: {error}"),
                 }
             }
             Received::LinkDied(link) => connection.link_died(link),
@@ -341,7 +352,7 @@ impl Connection {
                 mail::answer(waiter, &Answer::Err { code, message });
             }
             (None, Ok(())) => {}
-            (None, Err(error)) => log::warn!("connection: {ops} messages are lost: {error}"),
+            (None, Err(error)) => log::warn!(lost = ops; "messages are lost: {error}"),
         }
         if self.session.pending_bytes() >= Self::WRITE_AT && self.session.is_connected() {
             self.work();
@@ -424,7 +435,7 @@ impl Connection {
         };
         // The handle's timeouts did not travel with it.
         if let Err(error) = stream.set_write_timeout(Some(Self::WRITE_TIMEOUT)) {
-            log::warn!("connection: writes have no timeout: {error}");
+            log::warn!("writes have no timeout: {error}");
         }
         let config = WebSocketConfig::default().write_buffer_size(0);
         link.socket = Some(WebSocket::from_raw_socket(stream, Role::Client, Some(config)));
@@ -453,7 +464,7 @@ impl Connection {
     }
 
     fn hang_up(&mut self, reason: &DisconnectReason) {
-        log::debug!("connection: hangs up: {reason}");
+        log::debug!("hangs up: {reason}");
         self.drop_link();
     }
 
@@ -572,7 +583,7 @@ impl Connection {
             Ok(sid) => {
                 self.agents.insert(id, sid);
             }
-            Err(error) => log::error!("connection: agent={id} cannot be reached: {error}"),
+            Err(error) => log::error!(agent = id.as_str(); "cannot be reached: {error}"),
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) struct EventsStart {
 pub(super) fn process() {
     let start: EventsStart = mail::first();
     let mut buffer = Vec::new();
-    logger::install(start.log_level, None);
+    logger::install_part(start.log_level, "events");
     let mut events = Events {
         node_id: start.node_id,
         client: start.publish.then(Client::new),
@@ -102,7 +102,7 @@ impl Events {
         let Some(client) = self.client.as_mut() else { return };
         let body = match envelope(&self.node_id, source, severity, payload) {
             Ok(body) => body,
-            Err(error) => return log::error!("events: {subject} cannot be written: {error}"),
+            Err(error) => return log::error!(subject; "an event cannot be written: {error}"),
         };
         // At once: an event that tells of a fault must not wait for the next one.
         let sent = client.publish(subject, None, &body).and_then(|()| client.flush());
@@ -144,7 +144,7 @@ impl Lost {
         self.count += 1;
         if self.told.is_none_or(|told| now - told >= Self::EVERY) {
             self.told = Some(now);
-            log::warn!("events: {} lost since the start: {error}", self.count);
+            log::warn!(lost = self.count; "events are lost: {error}");
         }
     }
 }

@@ -25,6 +25,7 @@ use super::clock;
 use super::mail::{self, AgentMail, Input};
 use super::names::{self, Lookup};
 use super::node::{Node, NodeHandle};
+use super::program;
 use super::sys;
 use crate::agent::{AgentConfig, AgentId, Context};
 use crate::config::{NodeConfig, NodeFlags};
@@ -84,7 +85,7 @@ pub fn shutdown_agent(agent: &AgentProcess) {
 
 fn told<T: Default>(call: &str, agent: &AgentProcess, result: Result<T>) -> T {
     result.unwrap_or_else(|error| {
-        log::warn!("agent={agent} {call}: {error}");
+        log::warn!(to = agent.id().as_str(), call; "{error}");
         T::default()
     })
 }
@@ -268,8 +269,6 @@ fn join_or_start() -> Result<NodeHandle> {
         let config = NodeConfig { nats: None, ..NodeConfig::new(AgentId::external()) };
         return NodeHandle::attach(&config);
     }
-    let env = |name: &str| std::env::var(name).ok();
-    let config = NodeConfig::load(&env, &NodeFlags::default(), clock::random())
-        .map_err(|error| Error::Node(error.to_string()))?;
-    Node::builder().start(&config)
+    let loaded = program::load(&NodeFlags::default()).map_err(Error::Node)?;
+    Node::builder().start(&loaded.config)
 }

@@ -47,7 +47,7 @@ pub(super) fn subjects(node_id: &str) -> [(String, Option<&'static str>); 4] {
 /// The process's entry.
 pub(super) fn process() {
     let start: GatewayStart = mail::first();
-    logger::install(start.log_level, None);
+    logger::install_part(start.log_level, "gateway");
     let mut gateway = Gateway::new(start);
     let mut buffer = Vec::new();
     loop {
@@ -164,7 +164,7 @@ impl Gateway {
         self.local.turn();
         let finished = self.finishing.take_if(|_| self.pending.is_empty());
         if let Err(error) = self.client.flush() {
-            log::warn!("gateway: answers are lost: {error}");
+            log::warn!("answers are lost: {error}");
         }
         if let Some(waiter) = finished {
             mail::answer(waiter, &Answer::Ok(&[]));
@@ -182,7 +182,7 @@ impl Gateway {
                 self.bad_input.count(clock::now(), subject, &error);
             }
             Ok(GatewayMail::Finish { waiter }) => self.finish(waiter),
-            Err(error) => log::error!("gateway: a mail cannot be read: {error}"),
+            Err(error) => log::error!("a mail cannot be read: {error}"),
         }
     }
 
@@ -332,11 +332,11 @@ impl Gateway {
         match question {
             Question::Agent { .. } => match decode_payload(bytes) {
                 Ok(value) => self.reply_ok(reply, &value),
-                Err(error) => log::error!("gateway: an agent's answer cannot be read: {error}"),
+                Err(error) => log::error!("an agent's answer cannot be read: {error}"),
             },
             Question::Supervisor => match serde_json::from_slice::<&RawValue>(bytes) {
                 Ok(value) => self.reply_ok(reply, value),
-                Err(error) => log::error!("gateway: an answer is not JSON: {error}"),
+                Err(error) => log::error!("an answer is not JSON: {error}"),
             },
             Question::Summary => {
                 let mut summary: Value = serde_json::from_slice(bytes).unwrap_or_default();
@@ -422,14 +422,14 @@ impl Gateway {
         }
         match serde_json::to_vec(&Ok { value }) {
             Result::Ok(body) => self.reply(reply, &body),
-            Err(error) => log::error!("gateway: an answer cannot be written: {error}"),
+            Err(error) => log::error!("an answer cannot be written: {error}"),
         }
     }
 
     fn reply(&mut self, reply: Option<&str>, body: &[u8]) {
         let Some(reply) = reply else { return };
         if let Err(error) = self.client.publish(reply, None, body) {
-            log::warn!("gateway: an answer is lost: {error}");
+            log::warn!("an answer is lost: {error}");
         }
     }
 }
@@ -465,9 +465,7 @@ impl BadInput {
         let (told, since) = self.logged.entry(error.code).or_insert((now, 0));
         if *since == 0 || now - *told >= Self::EVERY {
             let (code, message) = (error.code.as_str(), &error.message);
-            log::warn!(
-                "bad input on {subject}: {code}: {message}; {since} more since the last line"
-            );
+            log::warn!(subject, code, more = *since; "bad input: {message}");
             (*told, *since) = (now, 0);
         }
         *since += 1;

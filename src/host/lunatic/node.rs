@@ -21,6 +21,7 @@ use super::sys::{self, Permissions, Pid, Received};
 use crate::agent::{Agent, AgentConfig, AgentId, Echo, State, Text};
 use crate::config::NodeConfig;
 use crate::error::{Error, Result, SendError, SpawnError};
+use crate::log_line::Speaker;
 use crate::message::{
     decode_payload, AgentPage, AgentSummary, NodeSummary, Spawned, SystemMessage,
 };
@@ -55,10 +56,17 @@ impl NodeBuilder {
         self
     }
 
-    /// Starts the node: the tree runs when this returns, connected to NATS or not. One node per
-    /// runtime.
+    /// The names of the registered types.
+    pub fn agent_types(&self) -> Vec<&str> {
+        self.types.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Starts the node and its agents: the tree runs when this returns, connected to NATS or not,
+    /// and each agent of the config has a process. What is wrong in the config is refused before
+    /// anything is started. One node per runtime.
     pub fn start(self, config: &NodeConfig) -> Result<NodeHandle> {
-        logger::install(config.log_level as u8, None);
+        config.check(&self.agent_types()).map_err(Error::Node)?;
+        logger::install(logger::settings(config), Speaker::Part("main"));
         warn_of_slow_settings();
         let data_dir = data_dir(&config.data_dir)?;
         sys::trap_link_deaths();
@@ -69,7 +77,7 @@ impl NodeBuilder {
             max_agents: config.max_agents,
             types: self.numbered(),
             nats: ConnectionStart::new(config)?,
-            supervision: config.supervision,
+            supervision: config.supervision.clone(),
             log_level: logger::level(),
         };
         let permissions = Permissions::none().map(Permissions::may_spawn);
@@ -86,6 +94,9 @@ impl NodeBuilder {
             buffer: Vec::new(),
         };
         node.wait_until_up()?;
+        for agent in &config.agents {
+            node.spawn(agent)?;
+        }
         Ok(node)
     }
 
@@ -362,7 +373,7 @@ impl NodeHandle {
             let is_there = stop.ask_who_lives();
             let left = stop.end + Self::STOP_TIMEOUT - clock::now();
             if left.is_zero() || !is_there {
-                log::error!("node: the agent supervisor does not say how its agents ended");
+                log::error!("the agent supervisor does not say how its agents ended");
                 return Ok(AllStopped { killed: stop.agents, ..AllStopped::default() });
             }
             match sys::receive(&[], Some(left.min(Self::LOOK))) {
@@ -402,7 +413,7 @@ impl NodeHandle {
         if self.root.is_some() {
             connection::stop_listening(step());
             if !gateway::finish(step()) {
-                log::warn!("node: the gateway did not answer everything before the end");
+                log::warn!("the gateway did not answer everything before the end");
             }
         }
         let told = match names::look_up(names::EVENTS) {
@@ -413,7 +424,7 @@ impl NodeHandle {
             _ => false,
         };
         if !told {
-            log::warn!("node: the last events are not told");
+            log::warn!("the last events are not told");
         }
         connection::flush(deadline - clock::now()) && told
     }
@@ -472,7 +483,7 @@ impl Stop {
         };
         self.missing_since = None;
         let left = if self.asked.is_some() {
-            log::error!("node: the agent supervisor died in the stop, and its agents with it");
+            log::error!("the agent supervisor died in the stop, and its agents with it");
             // Some of them may have ended well before; nobody is left who knows.
             self.lost = self.agents;
             self.end - clock::now()

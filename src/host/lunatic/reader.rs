@@ -63,7 +63,7 @@ pub(super) enum ReaderMail {
 /// The process's entry.
 pub(super) fn process() {
     let start: ReaderStart = mail::first();
-    logger::install(start.log_level, None);
+    logger::install_part(start.log_level, "reader");
     let (owner, dial) = (Pid(start.owner), start.dial);
     let reason = match Reader::connect(start) {
         Ok(mut reader) => reader.run(),
@@ -303,7 +303,7 @@ impl Reader {
                     self.routes.remove(&sid);
                 }
                 Ok(ReaderMail::Marker) => return,
-                Err(error) => log::error!("reader: a mail cannot be read: {error}"),
+                Err(error) => log::error!("a mail cannot be read: {error}"),
             }
         }
     }

@@ -15,6 +15,7 @@ use super::names;
 use super::store::{self, StoreStart};
 use super::supervisor::{self, SupervisorStart};
 use super::sys::{self, Permissions, Pid, Received};
+use crate::config::SupervisionConfig;
 use crate::supervision::{Intensity, RestartHistory};
 
 /// What the root is told first.
@@ -28,15 +29,14 @@ pub(super) struct RootStart {
     pub(super) types: Vec<(String, u32)>,
     /// How to reach NATS; none for a node without.
     pub(super) nats: Option<ConnectionStart>,
-    /// Whether events are published.
-    pub(super) supervision: bool,
+    pub(super) supervision: SupervisionConfig,
     pub(super) log_level: u8,
 }
 
 /// The process's entry.
 pub(super) fn process() {
     let start: RootStart = mail::first();
-    logger::install(start.log_level, None);
+    logger::install_part(start.log_level, "root");
     sys::trap_link_deaths();
     let mut root = Root::new(start);
     root.start_all();
@@ -118,7 +118,7 @@ impl Root {
             self.give_up(part);
         }
         self.restarts.record(now, Self::INTENSITY);
-        log::error!("part={} died and is started again", part.name());
+        log::error!(child = part.name(); "died, and is started again");
         self.start_part(part);
     }
 
@@ -134,7 +134,7 @@ impl Root {
         match self.spawn(part, link) {
             Ok(()) => self.children.push(Child { part, link }),
             Err(error) => {
-                log::error!("part={} cannot be started: {error}", part.name());
+                log::error!(child = part.name(); "cannot be started: {error}");
                 self.give_up(part);
             }
         }
@@ -160,12 +160,14 @@ impl Root {
             }
             Part::Connection => mail::start(pid, &self.start.nats),
             Part::Events => {
-                let publish = self.start.nats.is_some() && self.start.supervision;
+                let publish = self.start.nats.is_some() && self.start.supervision.enabled;
                 mail::start(pid, &EventsStart { node_id, publish, log_level });
             }
             Part::Supervisor => {
                 let (max_agents, types) = (self.start.max_agents, self.start.types.clone());
-                mail::start(pid, &SupervisorStart { node_id, max_agents, types, log_level });
+                let supervision = self.start.supervision.clone();
+                let start = SupervisorStart { node_id, max_agents, types, supervision, log_level };
+                mail::start(pid, &start);
             }
             Part::Gateway => mail::start(pid, &GatewayStart { node_id, main, log_level }),
         }

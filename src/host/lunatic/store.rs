@@ -27,7 +27,7 @@ const STORE_MAIL: u8 = 1;
 pub(super) fn process() {
     let start: StoreStart = mail::first();
     let mut buffer = Vec::new();
-    logger::install(start.log_level, None);
+    logger::install_part(start.log_level, "store");
     // The root made sure of the directory; without it there is nothing to serve.
     let mut store = FileStore::open(&start.directory).unwrap_or_else(|error| panic!("{error}"));
     loop {
@@ -37,7 +37,7 @@ pub(super) fn process() {
         sys::read_message(&mut buffer);
         let Ok(StoreMail::<StoreRequest> { waiter, request, .. }) = postcard::from_bytes(&buffer)
         else {
-            log::error!("store: a request cannot be read");
+            log::error!("a request cannot be read");
             continue;
         };
         let response = store.serve(request);

@@ -18,13 +18,14 @@ use super::names::{self, Part};
 use super::sys::{self, Permissions, Pid, Received};
 use super::timer::Timer;
 use crate::agent::{AgentConfig, AgentId};
+use crate::config::{unknown_type, SupervisionConfig};
 use crate::message::{
     AgentCommand, AgentEvent, AgentStatus, ErrorCode, NodeCounters, NodeSummary, Spawned, Stopped,
     WireError,
 };
 use crate::supervision::{
     FailureSeverity, Figures, Input, LastWord, Now, Output, StartError, SupervisionEvent,
-    Supervisor, SupervisorConfig,
+    Supervisor,
 };
 use crate::time::Instant;
 
@@ -35,13 +36,14 @@ pub(super) struct SupervisorStart {
     pub(super) max_agents: u32,
     /// The registered types: name, and the function that makes one.
     pub(super) types: Vec<(String, u32)>,
+    pub(super) supervision: SupervisionConfig,
     pub(super) log_level: u8,
 }
 
 /// The process's entry.
 pub(super) fn process() {
     let start: SupervisorStart = mail::first();
-    logger::install(start.log_level, None);
+    logger::install_part(start.log_level, "agents");
     sys::trap_link_deaths();
     let mut host = SupervisorHost::new(start);
     let mut buffer = Vec::new();
@@ -123,11 +125,7 @@ impl AllStopped {
 
 impl SupervisorHost {
     fn new(start: SupervisorStart) -> Self {
-        let config = SupervisorConfig {
-            id: "agents".to_owned(),
-            max_agents: start.max_agents as usize,
-            ..SupervisorConfig::default()
-        };
+        let config = start.supervision.supervisor(start.max_agents);
         let now = clock::now();
         let mut host = Self {
             types: start.types.iter().cloned().collect(),
@@ -189,7 +187,7 @@ impl SupervisorHost {
         }
         let mail = match postcard::from_bytes(bytes) {
             Ok(mail) => mail,
-            Err(error) => return log::error!("supervisor: a mail cannot be read: {error}"),
+            Err(error) => return log::error!("a mail cannot be read: {error}"),
         };
         let now = clock::both();
         let id = |id: &str| AgentId(id.to_owned());
@@ -304,10 +302,8 @@ impl SupervisorHost {
     }
 
     fn unknown_type(&self, name: &str) -> WireError {
-        let mut known: Vec<&str> = self.types.keys().map(String::as_str).collect();
-        known.sort_unstable();
-        let text = format!("there is no agent type {name:?}; registered are {}", known.join(", "));
-        WireError::new(ErrorCode::UnknownType, text)
+        let known: Vec<&str> = self.types.keys().map(String::as_str).collect();
+        WireError::new(ErrorCode::UnknownType, unknown_type(name, &known))
     }
 
     fn stop(&mut self, now: Now, id: &str) -> Result<Vec<u8>, WireError> {
@@ -381,7 +377,7 @@ impl SupervisorHost {
         // Before it starts: what `on_start` sends may be answered by its name.
         sys::register_for(&names::agent(id.as_str()), pid, sys::this());
         mail::start(pid, &start);
-        log::debug!("supervisor: agent={id} incarnation={incarnation} process={}", pid.0);
+        log::debug!(agent = id.as_str(), incarnation, process = pid.0; "spawned");
         Ok(Child { pid, incarnation, link, is_gone: false })
     }
 
@@ -445,7 +441,7 @@ impl SupervisorHost {
         let Some(stopping) = self.stopping.as_mut() else { return };
         if stopping.killed.insert(id.clone()) {
             let grace = stopping.grace.as_millis();
-            log::warn!("supervisor: agent={id} did not stop within {grace} ms and was killed");
+            log::warn!(agent = id.as_str(); "did not stop within {grace} ms and was killed");
         }
     }
 
@@ -455,7 +451,7 @@ impl SupervisorHost {
         let SupervisionEvent::Failure { agent_id, severity, context, .. } = event else { return };
         if self.stopping.is_some() && *severity > FailureSeverity::Low {
             let message = context.message.as_deref().unwrap_or("it left no word");
-            log::warn!("supervisor: agent={agent_id} died while it was stopped: {message}");
+            log::warn!(agent = agent_id.as_str(); "died while it was stopped: {message}");
         }
     }
 
@@ -480,7 +476,7 @@ impl SupervisorHost {
                     stopping.waiters.push(waiter);
                 }
                 if deadline < stopping.deadline {
-                    log::info!("supervisor: the agents have only {grace_ms} ms more to stop");
+                    log::info!("the agents have only {grace_ms} ms more to stop");
                     (stopping.grace, stopping.deadline) = (grace, deadline);
                 }
             }
@@ -550,7 +546,7 @@ impl SupervisorHost {
         let subject = event.subject();
         let severity = event.severity().map(|severity| format!("{severity:?}"));
         let (severity, payload) = (severity.as_deref(), &to_json(event));
-        log::debug!("supervisor: {subject} {}", String::from_utf8_lossy(payload));
+        log::debug!(subject = subject.as_str(); "{}", String::from_utf8_lossy(payload));
         self.publish(&EventsMail::Publish { subject: &subject, source: None, severity, payload });
     }
 

@@ -3,6 +3,9 @@
 mod bench;
 mod demo;
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,8 +14,8 @@ use serde_json::json;
 use super::clock;
 use super::node::{Node, NodeBuilder, NodeEvent, NodeHandle, Stopped};
 use crate::agent::AgentId;
-use crate::cli::{Command, HELP, VERSION};
-use crate::config::{NodeConfig, NodeFlags};
+use crate::cli::{Command, HELP, NODE_HELP, VERSION};
+use crate::config::{ConfigFile, LoadedConfig, NodeConfig, NodeFlags, Sources};
 use crate::error::{Error, Result};
 use crate::message::{AgentStatus, NodeSummary};
 
@@ -32,8 +35,8 @@ pub fn main() -> ExitCode {
         Ok(Command::Demo { paths, workers, json, flags }) => {
             with_config(&flags, |config| demo::run(config, paths, workers, json))
         }
-        Ok(Command::Node { json, flags }) => {
-            with_config(&flags, |config| serve(Node::builder(), config, json))
+        Ok(Command::Node { check_config, json, flags }) => {
+            node(Node::builder(), &flags, check_config, json)
         }
         Ok(Command::Bench { names, flags, .. }) => {
             with_config(&flags, |config| bench::run(config, &names))
@@ -61,10 +64,63 @@ fn with_config(
     flags: &NodeFlags,
     run: impl FnOnce(&NodeConfig) -> Result<()>,
 ) -> Result<(), Failure> {
+    let loaded = load(flags).map_err(Failure::Usage)?;
+    run(&loaded.config).map_err(Failure::Failed)
+}
+
+/// The config from the file, the environment and the flags.
+pub(super) fn load(flags: &NodeFlags) -> Result<LoadedConfig, String> {
+    let text = flags.config.as_deref().map(read_file).transpose()?;
+    let file = text.as_ref().map(|(name, text)| ConfigFile { name, text });
     let env = |name: &str| std::env::var(name).ok();
-    let config = NodeConfig::load(&env, flags, clock::random())
-        .map_err(|error| Failure::Usage(error.to_string()))?;
-    run(&config).map_err(Failure::Failed)
+    let sources = Sources { file, env: &env, flags };
+    NodeConfig::load(sources, clock::random()).map_err(|error| error.to_string())
+}
+
+/// The file's name, and what is in it: one byte more than it may have, if it has.
+fn read_file(path: &Path) -> Result<(String, String), String> {
+    let name = path.to_string_lossy().into_owned();
+    let mut bytes = Vec::new();
+    let most = ConfigFile::MAX_BYTES as u64 + 1;
+    if let Err(error) = File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)) {
+        return Err(format!(
+            "--config {name:?}: {error}; under Lunatic it has to lie below the current directory, \
+             or below one that `lunatic run --dir` names; --help tells more"
+        ));
+    }
+    // One that is too large may be cut within a character, and is refused for its size.
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) if error.as_bytes().len() as u64 == most => {
+            String::from_utf8_lossy(error.as_bytes()).into_owned()
+        }
+        Err(_) => return Err(format!("--config {name:?}: it is not UTF-8; --help tells more")),
+    };
+    Ok((name, text))
+}
+
+/// `node`: checks everything, then runs, or only tells what would run.
+fn node(
+    builder: NodeBuilder,
+    flags: &NodeFlags,
+    check_config: bool,
+    json: bool,
+) -> Result<(), Failure> {
+    let loaded = load(flags).map_err(Failure::Usage)?;
+    let types = builder.agent_types();
+    loaded.check_types(&types).map_err(|error| Failure::Usage(error.to_string()))?;
+    if !check_config {
+        return serve(builder, &loaded.config, json).map_err(Failure::Failed);
+    }
+    let agents = loaded.config.agents.len();
+    if json {
+        println!("{}", loaded.report_json());
+        println!("{}", json!({ "type": "result", "ok": true, "agents": agents }));
+    } else {
+        print!("{}", loaded.report());
+        println!("result: ok agents={agents}");
+    }
+    Ok(())
 }
 
 fn wrong_usage(text: &str) -> ExitCode {
@@ -78,13 +134,39 @@ fn one_line(text: &str) -> String {
 }
 
 impl NodeBuilder {
-    /// A whole `main` for a program with agent types of its own: a node as the environment
-    /// configures it (see [`HELP`]), until it is told to stop.
+    /// A whole `main` for a program with agent types of its own: a node as its command line, the
+    /// environment and a file configure it (see [`NODE_HELP`]), until it is told to stop.
+    ///
+    /// ```sh
+    /// lunatic run mine.wasm -- --config mine.toml
+    /// ```
+    ///
+    /// An error is returned for `main` to show, and told in the last line on standard output, since
+    /// `lunatic run` exits with 0 whatever `main` returns.
     pub fn run(self) -> Result<()> {
-        let env = |name: &str| std::env::var(name).ok();
-        let config = NodeConfig::load(&env, &NodeFlags::default(), clock::random())
-            .map_err(|error| Error::Node(error.to_string()))?;
-        serve(self, &config, false)
+        let done = match Command::parse_node(std::env::args_os().skip(1)) {
+            Ok(Command::Node { check_config, json, flags }) => {
+                node(self, &flags, check_config, json)
+            }
+            Ok(Command::Version) => {
+                println!("{VERSION}");
+                Ok(())
+            }
+            // There are no other commands there.
+            Ok(_) => {
+                print!("{NODE_HELP}");
+                Ok(())
+            }
+            Err(error) => Err(Failure::Usage(error.to_string())),
+        };
+        done.map_err(|failure| {
+            let error = match failure {
+                Failure::Usage(text) => Error::Node(text),
+                Failure::Failed(error) => error,
+            };
+            println!("result: failed {}", one_line(&error.to_string()));
+            error
+        })
     }
 }
 

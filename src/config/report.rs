@@ -1,0 +1,88 @@
+//! What `--check-config` prints: what would run, and where each value comes from. No secret is in
+//! it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde_json::{json, Map, Value};
+
+use super::settings::SETTINGS;
+use super::{LoadedConfig, NatsAuth};
+
+impl LoadedConfig {
+    /// The config as TOML, with the origin of whatever is not a default behind it.
+    pub fn report(&self) -> String {
+        let mut text =
+            "# What would run. Behind each value that is not the default: where it is set.\n"
+                .to_owned();
+        let mut section = "";
+        for (key, value, origin) in self.values() {
+            let (of, name) = key.split_once('.').unwrap_or(("", key));
+            if of != section {
+                section = of;
+                let _ = writeln!(text, "\n[{section}]");
+            }
+            let line = format!("{name} = {value}");
+            let _ = match origin {
+                // Writing to a `String` cannot fail.
+                Some(origin) => writeln!(text, "{line:<40}  # {origin}"),
+                None => writeln!(text, "{line}"),
+            };
+        }
+        if self.config.nats.is_none() {
+            text.push_str("\n# Without NATS: it works locally.\n");
+        }
+        let (agents, most) = (self.config.agents.len(), self.config.max_agents);
+        let _ = writeln!(text, "\n# Starts with {agents} agents, of at most {most}.");
+        for (agent_type, count) in self.agents_by_type() {
+            let _ = writeln!(text, "#   {count:>6} {agent_type}");
+        }
+        text
+    }
+
+    /// The same as JSON, on one line.
+    pub fn report_json(&self) -> Value {
+        let mut settings = Map::new();
+        for (key, value, origin) in self.values() {
+            let origin = origin.unwrap_or_else(|| "default".to_owned());
+            settings.insert(key.to_owned(), json!({ "value": value, "origin": origin }));
+        }
+        json!({
+            "type": "config",
+            "settings": settings,
+            "agents": { "total": self.config.agents.len(), "by_type": self.agents_by_type() },
+        })
+    }
+
+    /// Each setting's key, its value, and its origin if it is not the default. The credentials come
+    /// after the URL that they belong to, and only those that there are.
+    fn values(&self) -> Vec<(&'static str, Value, Option<String>)> {
+        let origin = |key| self.origins.get(key).map(ToString::to_string);
+        let mut values = Vec::new();
+        for setting in SETTINGS {
+            values.push((setting.key, (setting.show)(&self.config), origin(setting.key)));
+            if setting.key == "nats.url" {
+                let secret = json!("***");
+                match &self.config.nats_auth {
+                    NatsAuth::Anonymous => {}
+                    NatsAuth::Token(_) => {
+                        values.push(("nats.token", secret, origin("nats.token")));
+                    }
+                    NatsAuth::User { user, .. } => {
+                        values.push(("nats.user", json!(user), origin("nats.user")));
+                        values.push(("nats.password", secret, origin("nats.password")));
+                    }
+                }
+            }
+        }
+        values
+    }
+
+    fn agents_by_type(&self) -> BTreeMap<&str, usize> {
+        let mut by_type = BTreeMap::new();
+        for agent in &self.config.agents {
+            *by_type.entry(agent.agent_type.as_str()).or_default() += 1;
+        }
+        by_type
+    }
+}
