@@ -10,6 +10,7 @@ pub mod message;
 #[cfg(feature = "wasm-nats")]
 pub mod nats;
 pub mod supervision;
+pub mod surroundings;
 pub mod time;
 
 pub use agent::{Agent, AgentConfig, AgentId, AgentState, Context, MemoryBackendType, RestartType};

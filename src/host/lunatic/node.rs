@@ -15,6 +15,7 @@ use super::logger;
 use super::mail::{self, Answer, Ask, EventsMail, MainMail, NoAnswer, SupervisorMail};
 use super::names::{self, Lookup};
 use super::root::{self, RootStart};
+use super::surroundings;
 use super::sys::{self, Permissions, Pid, Received};
 use crate::agent::{Agent, AgentConfig, AgentId, Echo, State, Text};
 use crate::config::NodeConfig;
@@ -54,8 +55,8 @@ impl NodeBuilder {
     /// runtime.
     pub fn start(self, config: &NodeConfig) -> Result<NodeHandle> {
         logger::install(config.log_level as u8, None);
-        warn_of_slow_settings();
         let data_dir = data_dir(&config.data_dir)?;
+        surroundings::warn(config);
         sys::trap_link_deaths();
         let start = RootStart {
             node_id: config.node_id.to_string(),
@@ -81,6 +82,8 @@ impl NodeBuilder {
             buffer: Vec::new(),
         };
         node.wait_until_up()?;
+        // The root starts its keeper, and goes on: what the first agent asks of it is not to fail.
+        NodeHandle::wait_for(names::STORE)?;
         Ok(node)
     }
 
@@ -102,21 +105,6 @@ fn data_dir(path: &Path) -> Result<String> {
 
 fn make<T: Agent + Default + 'static>() -> Box<dyn Agent> {
     Box::new(T::default())
-}
-
-/// With backtraces on, the runtime captures one in each host call: everything is 40 times slower.
-fn warn_of_slow_settings() {
-    let set = |name| std::env::var(name).is_ok_and(|value| value != "0");
-    let lib = std::env::var("RUST_LIB_BACKTRACE");
-    let slow = match lib {
-        Ok(value) => value != "0",
-        Err(_) => set("RUST_BACKTRACE"),
-    };
-    if slow {
-        log::warn!(
-            "RUST_BACKTRACE is set, which slows the runtime 40 times: set RUST_LIB_BACKTRACE=0"
-        );
-    }
 }
 
 /// What the process that started a node gets to know.
@@ -316,9 +304,12 @@ impl NodeHandle {
     }
 
     fn wait_until_up(&mut self) -> Result<()> {
+        Self::wait_for(if self.has_nats { names::GATEWAY } else { names::SUPERVISOR })
+    }
+
+    fn wait_for(part: &str) -> Result<()> {
         let deadline = clock::now() + Self::START_TIMEOUT;
-        let last = if self.has_nats { names::GATEWAY } else { names::SUPERVISOR };
-        while !matches!(names::look_up(last), Lookup::Runs(_)) {
+        while !matches!(names::look_up(part), Lookup::Runs(_)) {
             if clock::now() > deadline {
                 return Err(Error::Node("the tree did not come up within 10 s".to_owned()));
             }
