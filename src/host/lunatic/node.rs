@@ -96,10 +96,16 @@ impl NodeBuilder {
 
 /// The directory for state, which has to be there before the store's process is granted it.
 fn data_dir(path: &Path) -> Result<String> {
+    const WHERE: &str = "under Lunatic it has to lie below the current directory, or below one \
+        that `lunatic run --dir` names";
     let wrong = |reason: String| Error::Node(format!("the data directory {path:?}: {reason}"));
-    std::fs::create_dir_all(path).map_err(|error| {
-        wrong(format!("{error}; under Lunatic it has to lie below the current directory, or below one that `lunatic run --dir` names"))
-    })?;
+    // An absolute path that is below none of them is taken as one below the current directory, but
+    // only by WASI: the runtime, which grants it to the store, takes it as it is.
+    let granted = || sys::granted_directories().iter().any(|dir| path.starts_with(dir));
+    if path.is_absolute() && !granted() {
+        return Err(wrong(format!("it is not granted to this program; {WHERE}")));
+    }
+    std::fs::create_dir_all(path).map_err(|error| wrong(format!("{error}; {WHERE}")))?;
     path.to_str().map(str::to_owned).ok_or_else(|| wrong("it is not UTF-8".to_owned()))
 }
 

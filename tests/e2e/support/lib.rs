@@ -10,6 +10,7 @@ mod node;
 mod output;
 mod relay;
 mod server;
+mod service;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ pub use node::{Node, NodeBuilder, Program};
 pub use output::Output;
 pub use relay::Relay;
 pub use server::NatsServer;
+pub use service::Service;
 
 /// How long anything may take that ought to happen at once, on a machine that is busy.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -59,6 +61,16 @@ pub fn wasm() -> PathBuf {
 /// If nobody has said where it is.
 pub fn wasm_local() -> PathBuf {
     from_env("E2E_WASM_LOCAL")
+}
+
+/// A file of this project.
+pub fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+/// One of this project's scripts.
+pub fn script(name: &str) -> PathBuf {
+    project("scripts").join(name)
 }
 
 fn from_env(name: &str) -> PathBuf {

@@ -150,12 +150,15 @@ pub struct NodeBuilder {
     words: Vec<OsString>,
     env: Vec<(String, String)>,
     dir: Option<PathBuf>,
+    under: Vec<String>,
+    grants: Vec<String>,
 }
 
 impl NodeBuilder {
     fn new(id: &str) -> Self {
         let words = ["node", "--node-id", id].iter().map(OsString::from).collect();
-        Self { id: id.to_owned(), wasm: None, words, env: Vec::new(), dir: None }
+        let (id, wasm, env, dir) = (id.to_owned(), None, Vec::new(), None);
+        Self { id, wasm, words, env, dir, under: Vec::new(), grants: Vec::new() }
     }
 
     /// Another program than the one with NATS.
@@ -185,6 +188,26 @@ impl NodeBuilder {
         self
     }
 
+    /// No such variable in its environment.
+    #[must_use]
+    pub fn without_env(self, name: &str) -> Self {
+        self.under(&["env", "-u", name])
+    }
+
+    /// A directory that the runtime grants it.
+    #[must_use]
+    pub fn grant(mut self, dir: &str) -> Self {
+        self.grants.extend(["--dir".to_owned(), dir.to_owned()]);
+        self
+    }
+
+    /// Started by another program, which is given the command as its last words.
+    #[must_use]
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.under.extend(words.iter().map(ToString::to_string));
+        self
+    }
+
     /// Its current directory, which holds its data. By default one of its own.
     #[must_use]
     pub fn dir(mut self, dir: &Path) -> Self {
@@ -196,7 +219,15 @@ impl NodeBuilder {
     pub fn run(self) -> Program {
         let own = self.dir.is_none().then(|| tempfile::tempdir().expect("a temporary directory"));
         let dir = self.dir.as_deref().or(own.as_ref().map(TempDir::path)).expect("one of the two");
-        let mut command = Command::new(program("LUNATIC", "lunatic"));
+        let lunatic = program("LUNATIC", "lunatic");
+        let mut command = match self.under.split_first() {
+            None => Command::new(lunatic),
+            Some((other, words)) => {
+                let mut command = Command::new(other);
+                command.args(words).arg(lunatic);
+                command
+            }
+        };
         // Only what a program needs to run: the tests must not depend on who runs them.
         command.env_clear();
         for kept in ["PATH", "HOME", "TMPDIR"] {
@@ -210,6 +241,7 @@ impl NodeBuilder {
             .envs(self.env)
             .current_dir(dir)
             .arg("run")
+            .args(&self.grants)
             .arg(self.wasm.unwrap_or_else(wasm))
             .arg("--")
             .args(&self.words)
