@@ -28,7 +28,8 @@ pub enum Failed {
 }
 
 impl Client {
-    pub(crate) async fn connect(url: &str, options: &ConnectOptions) -> Self {
+    /// A client at this URL; tries until it is let in.
+    pub async fn connect(url: &str, options: &ConnectOptions) -> Self {
         let deadline = Instant::now() + SOON;
         loop {
             match options.clone().connect(url).await {

@@ -20,7 +20,7 @@ pub use client::{Client, Failed, Seen, Watch};
 pub use node::{Node, NodeBuilder, Program};
 pub use output::Output;
 pub use relay::Relay;
-pub use server::NatsServer;
+pub use server::{NatsServer, free_port};
 pub use service::Service;
 
 /// How long anything may take that ought to happen at once, on a machine that is busy.
