@@ -129,14 +129,15 @@ free_port() {
 }
 
 # ws_talk HOST PORT [BYTES [WORD]]: opens a NATS WebSocket, sends the protocol BYTES (printf %b) if
-# there are any, and waits for the WORD, which comes behind the last of what is waited for. By
-# default that is the PONG which says that the server has taken them. Fails if no NATS answers there.
+# there are any, and waits for the WORD to come: by default for the PONG which says that the server has
+# taken them. Fails if no NATS answers there, or if it refuses.
 ws_talk() {
-    # By bash's own sockets: nothing has to be installed for it.
+    # By bash's own sockets: nothing has to be installed for it. What is sent can have a password in
+    # it, and the arguments of a process are there for all to see, its environment is not.
     # shellcheck disable=SC2016 # the inner shell expands them
-    timeout 5 bash -c '
+    WS_FRAME=$(ws_frame "${3-}") timeout 5 bash -c '
         set -euo pipefail
-        host=$1 port=$2 frame=$3 word=$4
+        host=$1 port=$2 word=$3 frame=$WS_FRAME
         exec 3<>"/dev/tcp/$host/$port"
         printf "%s\r\n" "GET / HTTP/1.1" "Host: $host:$port" "Upgrade: websocket" \
             "Connection: Upgrade" "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==" \
@@ -148,42 +149,43 @@ ws_talk() {
         [[ -n $frame ]] || exit 0
         printf "%b" "$frame" >&3
         while IFS= read -r -t 2 -d "${word: -1}" part <&3; do
+            [[ $part != *-ERR* ]] || exit 1
             [[ $part != *"${word%?}" ]] || exit 0
         done
         exit 1
-    ' ws_talk "$1" "$2" "$(ws_frame "${3-}")" "${4:-PONG}" 2>/dev/null
+    ' ws_talk "$1" "$2" "${4:-PONG}" 2>/dev/null
 }
 
-# ws_publish HOST PORT SUBJECT BODY: publishes on a NATS, as who NATS_TOKEN, or NATS_USER and
-# NATS_PASSWORD, say.
+# ws_publish HOST PORT SUBJECT BODY: publishes on a NATS that asks for no credentials, or for those in
+# NATS_TOKEN, or NATS_USER and NATS_PASSWORD.
 ws_publish() {
     ws_talk "$1" "$2" "$(nats_connect)\\r\\nPUB $3 ${#4}\\r\\n$4\\r\\nPING\\r\\n"
 }
 
-# ws_request HOST PORT SUBJECT BODY WORD: whether an answer with WORD comes.
+# ws_request HOST PORT SUBJECT BODY WORD: whether an answer with WORD in it comes.
 ws_request() {
     local inbox
-    printf -v inbox '_INBOX.%04x%04x%04x' "$SRANDOM" "$SRANDOM" "$SRANDOM"
+    printf -v inbox '_INBOX.%08x%08x%08x' "$SRANDOM" "$SRANDOM" "$SRANDOM"
     ws_talk "$1" "$2" \
         "$(nats_connect)\\r\\nSUB $inbox 1\\r\\nPUB $3 $inbox ${#4}\\r\\n$4\\r\\n" "$5"
 }
 
-# The CONNECT of a NATS client, for printf %b.
+# The CONNECT of a NATS client with these credentials, for printf %b.
 nats_connect() {
-    local who=''
-    if [[ -n ${NATS_TOKEN:-} ]]; then
-        who=",\"auth_token\":$(json_string "$NATS_TOKEN")"
-    elif [[ -n ${NATS_USER:-} ]]; then
-        who=",\"user\":$(json_string "$NATS_USER"),\"pass\":$(json_string "${NATS_PASSWORD:-}")"
+    local connect='{"verbose":false,"pedantic":false,"protocol":1,"lang":"bash","version":"1"'
+    [[ -z ${NATS_TOKEN-} ]] || connect+=,\"auth_token\":$(json_string "$NATS_TOKEN")
+    if [[ -n ${NATS_USER-} ]]; then
+        connect+=,\"user\":$(json_string "$NATS_USER")
+        connect+=,\"pass\":$(json_string "${NATS_PASSWORD-}")
     fi
-    printf '%s' 'CONNECT {"verbose":false,"pedantic":false,"protocol":1,"lang":"bash",' \
-        '"version":"1"' "$who" '}'
+    # printf %b would take its backslashes for its own.
+    printf '%s' "CONNECT ${connect//\\/\\\\}}"
 }
 
-# json_string TEXT: TEXT in JSON, each backslash twice since printf %b takes one of them.
+# json_string TEXT: as a string of JSON, for texts without control characters.
 json_string() {
-    local text=${1//\\/\\\\\\\\}
-    printf '"%s"' "${text//\"/\\\\\"}"
+    local text=${1//\\/\\\\}
+    printf '"%s"' "${text//\"/\\\"}"
 }
 
 # ws_frame BYTES: one masked binary frame with BYTES (printf %b), as escapes for printf %b. The

@@ -272,7 +272,7 @@ async fn what_the_image_holds_runs_answers_its_health_check_and_stops() {
     // As in a container: another user than root may have no home at all.
     let env = [("NODE_ID", "n1"), ("NATS_WEBSOCKET_URL", &*server.websocket_url())];
     let mut service = Service::start(&inside(entrypoint), &[], &words, &env);
-    service.says("ready").await;
+    client.node_answers("n1", SOON).await;
     let file = json!({"id": "s", "agent_type": "state", "memory_backend_type": "File"});
     client.spawn(file).await;
     client.input("s", json!({"Store": {"key": "k", "value": 7}})).await;

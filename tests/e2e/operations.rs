@@ -119,16 +119,23 @@ async fn a_full_disk_is_an_error_for_who_stores_and_no_end() {
 }
 
 #[tokio::test]
-async fn a_server_whose_tls_fails_traps_nobody_but_who_dials() {
-    // Plain WebSocket behind a URL that says TLS: the handshake fails, and a host call with it.
+async fn a_server_that_cannot_be_dialled_traps_nobody_but_who_dials() {
     let server = NatsServer::start().await;
-    let url = format!("wss://localhost:{}", server.websocket_port());
-    let mut node = Node::builder("n1").words(&["--nats", &url]).start_alone().await;
-    let output = node.output().clone();
-    let failures = || output.lines_with("nats").iter().filter(|l| l.starts_with("warn")).count();
-    until("it tells that it cannot connect", SOON, || (failures() >= 1).then_some(())).await;
-    assert!(node.is_running());
-    assert!(output.lines_with("part=").is_empty(), "no part of the node died");
+    let urls = [
+        // Plain WebSocket behind a URL that says TLS: the handshake fails, and a host call with it.
+        format!("wss://localhost:{}", server.websocket_port()),
+        // A name that nobody has: so does its look-up.
+        "ws://nobody.invalid:8080".to_owned(),
+    ];
+    for url in urls {
+        let mut node = Node::builder("n1").words(&["--nats", &url]).start_alone().await;
+        let output = node.output().clone();
+        let failures =
+            || output.lines_with("nats").iter().filter(|l| l.starts_with("warn")).count();
+        until("it tells that it cannot connect", SOON, || (failures() >= 1).then_some(())).await;
+        assert!(node.is_running(), "{url}");
+        assert!(output.lines_with("part=").is_empty(), "{url}: no part of the node died");
+    }
 }
 
 /// The node as a service.
@@ -154,7 +161,7 @@ async fn a_service_is_stopped_by_a_signal_and_upgraded_with_its_state() {
     let file = json!({"id": "s", "agent_type": "state", "memory_backend_type": "File"});
 
     let mut first = start_service(&server, &[], &words);
-    first.says("ready").await;
+    client.node_answers("n1", PATIENCE).await;
     client.spawn(file.clone()).await;
     client.input("s", json!({"Store": {"key": "k", "value": 7}})).await;
     // The directory is taken: a second store would remove what the first is about to rename.
@@ -167,7 +174,7 @@ async fn a_service_is_stopped_by_a_signal_and_upgraded_with_its_state() {
     first.says("result: ok stopped=1 killed=0").await;
 
     let mut upgraded = start_service(&server, &[], &words);
-    upgraded.says("ready").await;
+    client.node_answers("n1", PATIENCE).await;
     client.spawn(file).await;
     assert_eq!(client.input("s", json!({"Get": {"key": "k"}})).await, 7);
     upgraded.signal("TERM");
@@ -196,8 +203,7 @@ async fn a_service_that_is_killed_leaves_nothing_running() {
     let client = server.client().await;
     let dir = tempfile::tempdir().expect("a directory");
     let mut service = start_service(&server, &[], &["--node-id", "n1", &data_dir_flag(dir.path())]);
-    service.says("ready").await;
-    client.ok("system.control.n1", json!("Ping")).await;
+    client.node_answers("n1", PATIENCE).await;
     service.signal("KILL");
     assert_eq!(service.exit_status().await, None);
     let deadline = std::time::Instant::now() + SOON;

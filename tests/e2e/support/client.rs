@@ -110,6 +110,23 @@ impl Client {
         async move { spawned.await["incarnation"].as_u64().expect("an incarnation") }
     }
 
+    /// Waits until a node answers.
+    pub async fn node_answers(&self, id: &str, within: Duration) -> Value {
+        let (control, ping) = (format!("system.control.{id}"), json!("Ping"));
+        let deadline = Instant::now() + within;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let wait = left.clamp(Duration::from_millis(100), Duration::from_secs(1));
+            match self.try_request(&control, ping.to_string(), wait).await {
+                Ok(answer) => return answer,
+                Err(error) => {
+                    assert!(!left.is_zero(), "{id} does not answer within {within:?}: {error:?}")
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// One agent as `Status` shows it.
     #[track_caller]
     pub fn agent(&self, id: &str) -> impl Future<Output = Value> {

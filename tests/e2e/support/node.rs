@@ -103,21 +103,7 @@ impl Node {
 
     /// Waits until it answers on NATS.
     pub async fn answers(&self, client: &Client, within: Duration) -> Value {
-        let (control, ping) = (format!("system.control.{}", self.id), json!("Ping"));
-        let deadline = std::time::Instant::now() + within;
-        loop {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            let wait = left.clamp(Duration::from_millis(100), Duration::from_secs(1));
-            match client.try_request(&control, ping.to_string(), wait).await {
-                Ok(answer) => return answer,
-                Err(error) => assert!(
-                    !left.is_zero(),
-                    "{} does not answer within {within:?}: {error:?}",
-                    self.id
-                ),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        client.node_answers(&self.id, within).await
     }
 
     /// Tells it to shut down and waits for its last line.
