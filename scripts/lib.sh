@@ -6,7 +6,8 @@ ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 TARGET_DIR=$(realpath -m -- "${CARGO_TARGET_DIR:-$ROOT/target}")
 export CARGO_TARGET_DIR=$TARGET_DIR
 # Where cargo and Debian put programs; neither has to be in a user's PATH.
-export PATH="$ROOT/.tools/bin:${CARGO_HOME:-$HOME/.cargo}/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+# A service may have no home.
+export PATH="$ROOT/.tools/bin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 WASM_TARGET=wasm32-wasip1
 WASM_FILE=$TARGET_DIR/$WASM_TARGET/release/rust-wasm-lunatic-nats.wasm
@@ -34,6 +35,8 @@ runtime_environment() {
     export RUST_LIB_BACKTRACE=${RUST_LIB_BACKTRACE:-0}
     # File access blocks one of the runtime's threads; two more than cores keep the agents going.
     export TOKIO_WORKER_THREADS=${TOKIO_WORKER_THREADS:-$(($(nproc) + 2))}
+    # A sandbox sees nothing of the machine: told what there is, the node warns of what will hurt.
+    export NODE_SURROUNDINGS=${NODE_SURROUNDINGS:-$(surroundings)}
     # The program and the runtime both read RUST_LOG. The runtime would warn of each death that a
     # supervisor is there for, so a plain level means the program's own.
     local crate=rust_wasm_lunatic_nats
@@ -42,6 +45,60 @@ runtime_environment() {
             export RUST_LOG="error,lunatic_process=off,$crate=${RUST_LOG:-info}"
             ;;
     esac
+}
+
+# What the machine has and allows, in the words of src/surroundings.rs.
+surroundings() {
+    local mappings
+    printf 'cores=%s open_files=%s address_space_kb=%s' "$(nproc)" "$(ulimit -n)" "$(ulimit -v)"
+    if mappings=$(cat /proc/sys/vm/max_map_count 2>/dev/null); then
+        printf ' max_map_count=%s' "$mappings"
+    fi
+    printf '%s\n' "$(memory_kb)"
+}
+
+# ` memory_kb=N`: what the machine has, or what the container or the service may have of it, which
+# is the least that a control group on the way up says. Nothing if nobody tells.
+memory_kb() {
+    local group least='' bytes file
+    [[ ! -r /proc/meminfo ]] || least=$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo)
+    group=$(sed -n 's/^0:://p' /proc/self/cgroup 2>/dev/null || true)
+    while :; do
+        file=/sys/fs/cgroup${group%/}/memory.max
+        if [[ -r $file ]] && bytes=$(<"$file") && [[ $bytes != max ]]; then
+            ((${least:-0} > 0 && least <= bytes / 1024)) || least=$((bytes / 1024))
+        fi
+        [[ -n ${group%/} ]] || break
+        group=${group%/*}
+    done
+    [[ -z $least ]] || printf ' memory_kb=%s' "$least"
+}
+
+# hold_data_dir ARGUMENT...: makes sure that no other node on this machine uses the directory that
+# --data-dir names: a store removes what it takes for the leavings of a crash. The lock is on the
+# directory itself, in a file that the program inherits, and gone with the program, however it ends.
+hold_data_dir() {
+    local directory='' lock
+    while (($# > 0)); do
+        case $1 in
+            --) break ;;
+            --data-dir) directory=${2-} ;;
+            --data-dir=*) directory=${1#*=} ;;
+        esac
+        shift
+    done
+    { [[ -d $directory ]] && has flock; } || return 0
+    exec {lock}<"$directory" || die "the data directory $directory cannot be opened"
+    flock --nonblock "$lock" ||
+        die "another node on this machine uses the data directory $directory: give each its own"
+}
+
+# use_prebuilt: the program in PREBUILT_WASM, and a runtime that is there; nothing is installed.
+use_prebuilt() {
+    WASM_FILE=$PREBUILT_WASM
+    [[ -r $WASM_FILE ]] || die "PREBUILT_WASM is $WASM_FILE, which cannot be read"
+    LUNATIC=${LUNATIC:-$(command -v lunatic || true)}
+    [[ -x $LUNATIC ]] || die "there is no lunatic in the PATH, and LUNATIC names no program"
 }
 
 # build_wasm FEATURES: the release program for Lunatic, in $WASM_FILE.
@@ -71,16 +128,16 @@ free_port() {
     die "found no free port"
 }
 
-# ws_talk HOST PORT [BYTES]: opens a NATS WebSocket, sends the protocol BYTES (printf %b) if there
-# are any, and waits for the server to have taken them. Fails if no NATS answers there, or if it
-# refuses.
+# ws_talk HOST PORT [BYTES [WORD]]: opens a NATS WebSocket, sends the protocol BYTES (printf %b) if
+# there are any, and waits for the WORD to come: by default for the PONG which says that the server has
+# taken them. Fails if no NATS answers there, or if it refuses.
 ws_talk() {
     # By bash's own sockets: nothing has to be installed for it. What is sent can have a password in
     # it, and the arguments of a process are there for all to see, its environment is not.
     # shellcheck disable=SC2016 # the inner shell expands them
     WS_FRAME=$(ws_frame "${3-}") timeout 5 bash -c '
         set -euo pipefail
-        host=$1 port=$2 frame=$WS_FRAME
+        host=$1 port=$2 word=$3 frame=$WS_FRAME
         exec 3<>"/dev/tcp/$host/$port"
         printf "%s\r\n" "GET / HTTP/1.1" "Host: $host:$port" "Upgrade: websocket" \
             "Connection: Upgrade" "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==" \
@@ -91,27 +148,38 @@ ws_talk() {
         [[ $info == *"INFO {"* ]]
         [[ -n $frame ]] || exit 0
         printf "%b" "$frame" >&3
-        while IFS= read -r -t 2 -d G part <&3; do
+        while IFS= read -r -t 2 -d "${word: -1}" part <&3; do
             [[ $part != *-ERR* ]] || exit 1
-            [[ $part != *PON ]] || exit 0
+            [[ $part != *"${word%?}" ]] || exit 0
         done
         exit 1
-    ' ws_talk "$1" "$2" 2>/dev/null
+    ' ws_talk "$1" "$2" "${4:-PONG}" 2>/dev/null
 }
 
 # ws_publish HOST PORT SUBJECT BODY: publishes on a NATS that asks for no credentials, or for those in
 # NATS_TOKEN, or NATS_USER and NATS_PASSWORD.
 ws_publish() {
+    ws_talk "$1" "$2" "$(nats_connect)\\r\\nPUB $3 ${#4}\\r\\n$4\\r\\nPING\\r\\n"
+}
+
+# ws_request HOST PORT SUBJECT BODY WORD: whether an answer with WORD in it comes.
+ws_request() {
+    local inbox
+    printf -v inbox '_INBOX.%08x%08x%08x' "$SRANDOM" "$SRANDOM" "$SRANDOM"
+    ws_talk "$1" "$2" \
+        "$(nats_connect)\\r\\nSUB $inbox 1\\r\\nPUB $3 $inbox ${#4}\\r\\n$4\\r\\n" "$5"
+}
+
+# The CONNECT of a NATS client with these credentials, for printf %b.
+nats_connect() {
     local connect='{"verbose":false,"pedantic":false,"protocol":1,"lang":"bash","version":"1"'
     [[ -z ${NATS_TOKEN-} ]] || connect+=,\"auth_token\":$(json_string "$NATS_TOKEN")
     if [[ -n ${NATS_USER-} ]]; then
         connect+=,\"user\":$(json_string "$NATS_USER")
         connect+=,\"pass\":$(json_string "${NATS_PASSWORD-}")
     fi
-    connect+='}'
     # printf %b would take its backslashes for its own.
-    connect=${connect//\\/\\\\}
-    ws_talk "$1" "$2" "CONNECT $connect\\r\\nPUB $3 ${#4}\\r\\n$4\\r\\nPING\\r\\n"
+    printf '%s' "CONNECT ${connect//\\/\\\\}}"
 }
 
 # json_string TEXT: as a string of JSON, for texts without control characters.

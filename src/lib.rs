@@ -13,6 +13,7 @@ pub mod message;
 pub mod nats;
 mod secret;
 pub mod supervision;
+pub mod surroundings;
 mod text;
 pub mod time;
 

@@ -3,8 +3,8 @@
 //! | backend | after a crash | where |
 //! | --- | --- | --- |
 //! | [`InMemoryBackend`] | empty | every host |
-//! | [`FileBackend`] | as it was | native; on Lunatic in the one process that has a directory |
-//! | [`ClientBackend`] | as the store at its other end | whatever can reach a [`FileStore`] |
+//! | `FileBackend` | as it was | native; on Lunatic in the one process that has a directory |
+//! | [`ClientBackend`] | as the store at its other end | whatever can reach a `FileStore` |
 //!
 //! All of them keep the same rules for keys and values and report with the same [`MemoryError`].
 

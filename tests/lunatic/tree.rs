@@ -133,3 +133,30 @@ fn a_graceful_stop_runs_on_stop_and_counts_who_had_to_be_killed() {
     assert_eq!(stopped, Stopped { stopped: 1, killed: 1, killed_agents, flushed: true });
     assert!(sys::lookup("agent/stuck").is_none_or(|pid| !sys::exists(pid)));
 }
+
+#[lunatic::test]
+fn a_data_directory_that_is_gone_ends_no_agent_and_no_node() {
+    let mut node = node("gone");
+    node.spawn(&config("a", "probe")).unwrap();
+    let file = MemoryBackendType::File;
+    node.spawn(&AgentConfig { memory_backend_type: file, ..config("s", "state") }).unwrap();
+    ask(&mut node, "s", json!({ "Store": { "key": "k", "value": 7 } })).unwrap();
+    std::fs::remove_dir_all(data_dir("gone")).unwrap();
+    // Each of these fails, and each start of a store does: granting a directory that is not there
+    // traps whoever grants it.
+    let store = json!({ "Store": { "key": "k", "value": 8 } });
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 2 {
+        seen.insert(ask(&mut node, "s", store.clone()).unwrap_err().to_string());
+        sys::sleep(Duration::from_millis(10));
+    }
+    let seen: Vec<_> = seen.into_iter().collect();
+    assert!(seen.iter().any(|error| error.contains("cannot create")), "{seen:?}");
+    assert!(seen.iter().any(|error| error.contains("being restarted")), "{seen:?}");
+    std::fs::create_dir_all(data_dir("gone")).unwrap();
+    assert_eq!(ask_until_it_answers(&mut node, "s", &store), json!(null));
+    assert_eq!(ask(&mut node, "s", json!({ "Get": { "key": "k" } })).unwrap(), json!(8));
+    // Nobody else noticed.
+    assert_eq!(incarnation(&mut node, "a"), 1);
+    assert_eq!(node.agent(&id("s")).unwrap().incarnation, 1);
+}

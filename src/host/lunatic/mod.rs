@@ -4,7 +4,8 @@
 //! ```text
 //! main                      starts the tree, waits for the end, prints the last line
 //! └─ root                   starts the parts, and starts one that died again
-//!    ├─ store               the only process with a directory
+//!    ├─ keeper              starts the store, whatever becomes of its directory
+//!    │  └─ store            the only process with a directory
 //!    ├─ connection          owns the NATS session and writes
 //!    │  └─ reader           dials, reads, and delivers to whom a message is for
 //!    ├─ events              envelopes, NATS, local watchers
@@ -25,6 +26,7 @@ mod deaths;
 mod events;
 mod facade;
 mod gateway;
+mod keeper;
 mod local;
 mod logger;
 mod mail;
@@ -38,6 +40,7 @@ mod store;
 #[cfg(feature = "wasm-nats")]
 mod stream;
 mod supervisor;
+mod surroundings;
 pub mod sys;
 mod timer;
 #[cfg(feature = "wasm-nats")]

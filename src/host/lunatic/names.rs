@@ -8,6 +8,8 @@ pub(crate) const CONNECTION: &str = "node/connection";
 pub(crate) const EVENTS: &str = "node/events";
 pub(crate) const STORE: &str = "node/store";
 pub(crate) const GATEWAY: &str = "node/gateway";
+/// What starts the store, and starts it again.
+pub(crate) const STORE_KEEPER: &str = "node/store-keeper";
 /// Registered by the connection while it is up, and only then.
 pub(crate) const ONLINE: &str = "node/online";
 

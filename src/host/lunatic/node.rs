@@ -17,6 +17,7 @@ use super::mail::{self, Answer, Ask, EventsMail, MainMail, NoAnswer, SupervisorM
 use super::names::{self, Lookup};
 use super::root::{self, RootStart};
 use super::supervisor::AllStopped;
+use super::surroundings;
 use super::sys::{self, Permissions, Pid, Received};
 use crate::agent::{Agent, AgentConfig, AgentId, Echo, State, Text};
 use crate::config::NodeConfig;
@@ -67,8 +68,8 @@ impl NodeBuilder {
     pub fn start(self, config: &NodeConfig) -> Result<NodeHandle> {
         config.check(&self.agent_types()).map_err(Error::Node)?;
         logger::install(logger::settings(config), Speaker::Part("main"));
-        warn_of_slow_settings();
         let data_dir = data_dir(&config.data_dir)?;
+        surroundings::warn(config);
         sys::trap_link_deaths();
         let start = RootStart {
             node_id: config.node_id.to_string(),
@@ -94,6 +95,8 @@ impl NodeBuilder {
             buffer: Vec::new(),
         };
         node.wait_until_up()?;
+        // The root starts its keeper, and goes on: what the first agent asks of it is not to fail.
+        NodeHandle::wait_for(names::STORE)?;
         for agent in &config.agents {
             node.spawn(agent)?;
         }
@@ -109,30 +112,21 @@ impl NodeBuilder {
 
 /// The directory for state, which has to be there before the store's process is granted it.
 fn data_dir(path: &Path) -> Result<String> {
+    const WHERE: &str = "under Lunatic it has to lie below the current directory, or below one \
+        that `lunatic run --dir` names";
     let wrong = |reason: String| Error::Node(format!("the data directory {path:?}: {reason}"));
-    std::fs::create_dir_all(path).map_err(|error| {
-        wrong(format!("{error}; under Lunatic it has to lie below the current directory, or below one that `lunatic run --dir` names"))
-    })?;
+    // An absolute path that is below none of them is taken as one below the current directory, but
+    // only by WASI: the runtime, which grants it to the store, takes it as it is.
+    let granted = || sys::granted_directories().iter().any(|dir| path.starts_with(dir));
+    if path.is_absolute() && !granted() {
+        return Err(wrong(format!("it is not granted to this program; {WHERE}")));
+    }
+    std::fs::create_dir_all(path).map_err(|error| wrong(format!("{error}; {WHERE}")))?;
     path.to_str().map(str::to_owned).ok_or_else(|| wrong("it is not UTF-8".to_owned()))
 }
 
 fn make<T: Agent + Default + 'static>() -> Box<dyn Agent> {
     Box::new(T::default())
-}
-
-/// With backtraces on, the runtime captures one in each host call: everything is 40 times slower.
-fn warn_of_slow_settings() {
-    let set = |name| std::env::var(name).is_ok_and(|value| value != "0");
-    let lib = std::env::var("RUST_LIB_BACKTRACE");
-    let slow = match lib {
-        Ok(value) => value != "0",
-        Err(_) => set("RUST_BACKTRACE"),
-    };
-    if slow {
-        log::warn!(
-            "RUST_BACKTRACE is set, which slows the runtime 40 times: set RUST_LIB_BACKTRACE=0"
-        );
-    }
 }
 
 /// What the process that started a node gets to know.
@@ -430,9 +424,12 @@ impl NodeHandle {
     }
 
     fn wait_until_up(&mut self) -> Result<()> {
+        Self::wait_for(if self.has_nats { names::GATEWAY } else { names::SUPERVISOR })
+    }
+
+    fn wait_for(part: &str) -> Result<()> {
         let deadline = clock::now() + Self::START_TIMEOUT;
-        let last = if self.has_nats { names::GATEWAY } else { names::SUPERVISOR };
-        while !matches!(names::look_up(last), Lookup::Runs(_)) {
+        while !matches!(names::look_up(part), Lookup::Runs(_)) {
             if clock::now() > deadline {
                 return Err(Error::Node("the tree did not come up within 10 s".to_owned()));
             }

@@ -9,10 +9,11 @@ use super::clock;
 use super::connection::{self, ConnectionStart};
 use super::events::{self, EventsStart};
 use super::gateway::{self, GatewayStart};
+use super::keeper;
 use super::logger;
 use super::mail::{self, MainMail};
 use super::names;
-use super::store::{self, StoreStart};
+use super::store::StoreStart;
 use super::supervisor::{self, SupervisorStart};
 use super::sys::{self, Permissions, Pid, Received};
 use crate::config::SupervisionConfig;
@@ -66,7 +67,7 @@ impl Part {
 
     fn name(self) -> &'static str {
         match self {
-            Self::Store => names::STORE,
+            Self::Store => names::STORE_KEEPER,
             Self::Connection => names::CONNECTION,
             Self::Events => names::EVENTS,
             Self::Supervisor => names::SUPERVISOR,
@@ -144,7 +145,7 @@ impl Root {
         let RootStart { node_id, main, log_level, .. } = &self.start;
         let (node_id, main, log_level) = (node_id.clone(), *main, *log_level);
         let entry = match part {
-            Part::Store => store::process,
+            Part::Store => keeper::process,
             Part::Connection => connection::process,
             Part::Events => events::process,
             Part::Supervisor => supervisor::process,
@@ -181,8 +182,7 @@ impl Root {
         let none = Permissions::none().ok_or("this process may not make configs")?;
         let limited = none.max_memory(MAX_MEMORY);
         Ok(match part {
-            Part::Store => limited.directory(&self.start.data_dir),
-            Part::Connection | Part::Supervisor => limited.may_spawn(),
+            Part::Store | Part::Connection | Part::Supervisor => limited.may_spawn(),
             Part::Events | Part::Gateway => limited,
         })
     }

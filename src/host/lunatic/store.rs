@@ -1,6 +1,8 @@
 //! The store: the only process with a directory. File-backed agents are its clients; file I/O
 //! blocks a thread of the runtime, so it happens in one place.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::logger;
 use super::mail::{self, Answer, NoAnswer, StoreMail};
 use super::names::{self, Lookup};
+use super::surroundings;
 use super::sys::{self, Received};
 use crate::memory::{FileStore, MemoryError, StoreClient, StoreRequest, StoreResponse};
 
@@ -28,7 +31,7 @@ pub(super) fn process() {
     let start: StoreStart = mail::first();
     let mut buffer = Vec::new();
     logger::install_part(start.log_level, "store");
-    // The root made sure of the directory; without it there is nothing to serve.
+    // The directory was there when it was granted; without it there is nothing to serve.
     let mut store = FileStore::open(&start.directory).unwrap_or_else(|error| panic!("{error}"));
     loop {
         if sys::receive(&[], None) != Received::Message {
@@ -41,10 +44,19 @@ pub(super) fn process() {
             continue;
         };
         let response = store.serve(request);
+        let failed = matches!(response, StoreResponse::Failed(MemoryError::Io { .. }));
         let mut bytes = Vec::new();
         mail::encode(&response, &mut bytes);
         mail::answer(waiter, &Answer::Ok(&bytes));
+        if failed && is_gone(store.dir()) {
+            // Another one of the same name is not the one that was granted: that takes a new process.
+            panic!("the data directory {:?} is gone", start.directory);
+        }
     }
+}
+
+fn is_gone(dir: &Path) -> bool {
+    surroundings::try_to_write(dir).is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 /// The way from an agent's process to the store's.

@@ -390,6 +390,37 @@ pub fn follow_parent() -> ! {
     std::process::exit(1)
 }
 
+/// The directories that this process was granted, as they were named when they were.
+pub fn granted_directories() -> Vec<String> {
+    /// The first file number after those of the three standard streams.
+    const FIRST: u32 = 3;
+    /// What WASI tells of one: its kind, of which there is but one, and the length of its name.
+    #[repr(C)]
+    struct Prestat {
+        kind: u8,
+        name_len: u32,
+    }
+    #[link(wasm_import_module = "wasi_snapshot_preview1")]
+    extern "C" {
+        fn fd_prestat_get(fd: u32, prestat: *mut Prestat) -> u32;
+        fn fd_prestat_dir_name(fd: u32, name: *mut u8, len: u32) -> u32;
+    }
+    let mut names = Vec::new();
+    for fd in FIRST.. {
+        let mut prestat = Prestat { kind: 0, name_len: 0 };
+        // SAFETY: the result is a live `Prestat`, laid out as WASI has it.
+        if unsafe { fd_prestat_get(fd, &mut prestat) } != 0 {
+            break;
+        }
+        let mut name = vec![0; prestat.name_len as usize];
+        // SAFETY: pointer and length are those of a live buffer.
+        if unsafe { fd_prestat_dir_name(fd, name.as_mut_ptr(), prestat.name_len) } == 0 {
+            names.extend(String::from_utf8(name));
+        }
+    }
+    names
+}
+
 /// The memory of this process, in bytes.
 pub fn memory_bytes() -> u64 {
     const PAGE: u64 = 64 * 1024;

@@ -28,7 +28,8 @@ pub enum Failed {
 }
 
 impl Client {
-    pub(crate) async fn connect(url: &str, options: &ConnectOptions) -> Self {
+    /// A client at this URL; tries until it is let in.
+    pub async fn connect(url: &str, options: &ConnectOptions) -> Self {
         let deadline = Instant::now() + SOON;
         loop {
             match options.clone().connect(url).await {
@@ -107,6 +108,23 @@ impl Client {
     pub fn spawn(&self, config: Value) -> impl Future<Output = u64> {
         let spawned = self.command(json!({"Spawn": {"config": config}}));
         async move { spawned.await["incarnation"].as_u64().expect("an incarnation") }
+    }
+
+    /// Waits until a node answers.
+    pub async fn node_answers(&self, id: &str, within: Duration) -> Value {
+        let (control, ping) = (format!("system.control.{id}"), json!("Ping"));
+        let deadline = Instant::now() + within;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let wait = left.clamp(Duration::from_millis(100), Duration::from_secs(1));
+            match self.try_request(&control, ping.to_string(), wait).await {
+                Ok(answer) => return answer,
+                Err(error) => {
+                    assert!(!left.is_zero(), "{id} does not answer within {within:?}: {error:?}")
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// One agent as `Status` shows it.

@@ -10,6 +10,7 @@ mod node;
 mod output;
 mod relay;
 mod server;
+mod service;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,7 +20,8 @@ pub use client::{Client, Failed, Seen, Watch};
 pub use node::{Node, NodeBuilder, Program};
 pub use output::Output;
 pub use relay::Relay;
-pub use server::NatsServer;
+pub use server::{NatsServer, free_port};
+pub use service::Service;
 
 /// How long anything may take that ought to happen at once, on a machine that is busy.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -82,7 +84,7 @@ pub fn consumer(name: &str) -> PathBuf {
 /// # Panics
 /// If it cannot be read.
 pub fn project_file(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    let path = project(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -97,6 +99,16 @@ pub fn readme_blocks(section: &str, language: &str) -> Vec<String> {
     let text = rest.split("\n## ").next().unwrap_or_default();
     let blocks = text.split(&fence).skip(1);
     blocks.map(|block| block.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
+/// Where a file of this project is.
+pub fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+/// One of this project's scripts.
+pub fn script(name: &str) -> PathBuf {
+    project("scripts").join(name)
 }
 
 fn from_env(name: &str) -> PathBuf {

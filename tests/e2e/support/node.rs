@@ -134,21 +134,7 @@ impl Node {
 
     /// Waits until it answers on NATS.
     pub async fn answers(&self, client: &Client, within: Duration) -> Value {
-        let (control, ping) = (format!("system.control.{}", self.id), json!("Ping"));
-        let deadline = std::time::Instant::now() + within;
-        loop {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            let wait = left.clamp(Duration::from_millis(100), Duration::from_secs(1));
-            match client.try_request(&control, ping.to_string(), wait).await {
-                Ok(answer) => return answer,
-                Err(error) => assert!(
-                    !left.is_zero(),
-                    "{} does not answer within {within:?}: {error:?}",
-                    self.id
-                ),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        client.node_answers(&self.id, within).await
     }
 
     /// Tells it to shut down and waits for its last line.
@@ -182,12 +168,16 @@ pub struct NodeBuilder {
     env: Vec<(String, String)>,
     dir: Option<PathBuf>,
     by_script: bool,
+    under: Vec<String>,
+    grants: Vec<String>,
 }
 
 impl NodeBuilder {
     fn new(id: &str) -> Self {
         let words = ["node", "--node-id", id].iter().map(OsString::from).collect();
-        Self { id: id.to_owned(), wasm: None, words, env: Vec::new(), dir: None, by_script: false }
+        let (id, wasm, env, dir) = (id.to_owned(), None, Vec::new(), None);
+        let (under, grants) = (Vec::new(), Vec::new());
+        Self { id, wasm, words, env, dir, by_script: false, under, grants }
     }
 
     /// By `scripts/run`, which builds the program first if that is not up to date.
@@ -224,6 +214,26 @@ impl NodeBuilder {
         self
     }
 
+    /// No such variable in its environment.
+    #[must_use]
+    pub fn without_env(self, name: &str) -> Self {
+        self.under(&["env", "-u", name])
+    }
+
+    /// A directory that the runtime grants it.
+    #[must_use]
+    pub fn grant(mut self, dir: &str) -> Self {
+        self.grants.extend(["--dir".to_owned(), dir.to_owned()]);
+        self
+    }
+
+    /// Started by another program, which is given the command as its last words.
+    #[must_use]
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.under.extend(words.iter().map(ToString::to_string));
+        self
+    }
+
     /// Its current directory, which holds its data. By default one of its own.
     #[must_use]
     pub fn dir(mut self, dir: &Path) -> Self {
@@ -235,13 +245,20 @@ impl NodeBuilder {
     pub fn run(self) -> Program {
         let own = self.dir.is_none().then(|| tempfile::tempdir().expect("a temporary directory"));
         let dir = self.dir.as_deref().or(own.as_ref().map(TempDir::path)).expect("one of the two");
-        let mut command = if self.by_script {
-            Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/run"))
+        let mut words = vec![if self.by_script {
+            crate::script("run").into_os_string()
         } else {
-            let mut command = Command::new(program("LUNATIC", "lunatic"));
-            command.arg("run").arg(self.wasm.unwrap_or_else(wasm)).arg("--");
-            command
-        };
+            program("LUNATIC", "lunatic").into()
+        }];
+        words.splice(0..0, self.under.iter().map(OsString::from));
+        if !self.by_script {
+            words.push("run".into());
+            words.extend(self.grants.iter().map(OsString::from));
+            words.push(self.wasm.unwrap_or_else(wasm).into());
+            words.push("--".into());
+        }
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         // Only what a program needs to run: the tests must not depend on who runs them.
         command.env_clear();
         let for_script = ["LUNATIC", "CARGO_HOME", "CARGO_TARGET_DIR", "RUSTUP_HOME"];

@@ -18,7 +18,7 @@ enum Stream {
 
 impl Output {
     /// Reads both streams until they end.
-    pub(crate) fn of(child: &mut Child) -> Self {
+    pub fn of(child: &mut Child) -> Self {
         let output = Self::default();
         if let Some(stdout) = child.stdout.take() {
             output.read(Stream::Out, stdout);

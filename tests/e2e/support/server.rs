@@ -118,7 +118,7 @@ impl Drop for NatsServer {
 
 /// A port that nobody listens on, below those that the system hands out for outgoing connections:
 /// so that nobody takes it while a server is down that comes back to it.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     const RANGE: std::ops::Range<u16> = 12_000..32_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let seed = (std::process::id() as u16).wrapping_mul(7919);

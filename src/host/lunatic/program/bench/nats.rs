@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::{builder, spawn, TIMEOUT};
+use super::{builder, spawn};
 use crate::agent::{Agent, AgentId, Context};
 use crate::config::NodeConfig;
 use crate::error::{Error, Result};
@@ -79,7 +79,7 @@ fn receive(expected: u64) -> Result<u64> {
     let mut client = crate::host::lunatic::NatsClient::new();
     let mut subscription = client.subscribe("bench.one_way", None)?;
     for got in 0..expected {
-        if subscription.next(Some(TIMEOUT)).is_none() {
+        if subscription.next(Some(super::TIMEOUT)).is_none() {
             return Err(Error::handler(format!("{got} of {expected} messages arrived")));
         }
     }
