@@ -14,16 +14,24 @@ pub(crate) fn utf8(bytes: &[u8]) -> Option<&str> {
 
 fn is_ascii(bytes: &[u8]) -> bool {
     const HIGH: u64 = 0x8080_8080_8080_8080;
+    let Some(last) = bytes.last_chunk::<8>() else { return bytes.is_ascii() };
     let (blocks, rest) = bytes.as_chunks::<32>();
-    let (words, rest) = rest.as_chunks::<8>();
-    let of_block = |block: &[u8; 32]| {
-        let (words, _) = block.as_chunks::<8>();
-        words.iter().fold(0, |seen, word| seen | u64::from_le_bytes(*word))
-    };
-    let seen = blocks.iter().fold(0, |seen, block| seen | of_block(block));
-    let seen = words.iter().fold(seen, |seen, word| seen | u64::from_le_bytes(*word));
-    let seen = rest.iter().fold(seen, |seen, byte| seen | u64::from(*byte));
+    let mut seen = u64::from_le_bytes(*last);
+    // Written out, since a loop that is optimized for size stays one.
+    for [a, b, c, d] in blocks.iter().map(|block| words(block)) {
+        seen |= a | b | c | d;
+    }
+    // What is behind its whole words is part of the last eight bytes.
+    for word in rest.as_chunks::<8>().0 {
+        seen |= u64::from_le_bytes(*word);
+    }
     seen & HIGH == 0
+}
+
+/// The block as numbers.
+fn words(block: &[u8; 32]) -> [u64; 4] {
+    let (words, _) = block.as_chunks::<8>();
+    [0, 1, 2, 3].map(|at| words.get(at).map_or(0, |word| u64::from_le_bytes(*word)))
 }
 
 #[cfg(test)]

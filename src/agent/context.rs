@@ -144,11 +144,15 @@ impl Fingerprint {
         // As FxHash does it, eight bytes at a time; the length tells short ends apart.
         const FACTOR: u64 = 0xf135_7aea_2e62_a9c5;
         let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(FACTOR).rotate_left(26);
-        let (words, rest) = id.as_bytes().as_chunks::<8>();
+        let id = id.as_bytes();
         let hash = mix(0, id.len() as u64);
+        let Some(last) = id.last_chunk::<8>() else {
+            return Self(id.iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte))));
+        };
+        let (words, _) = id.as_chunks::<8>();
         let hash = words.iter().fold(hash, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-        let rest = rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        Self(mix(hash, rest))
+        // What is behind the whole words is part of the last eight bytes.
+        Self(mix(hash, u64::from_le_bytes(*last)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is told of supervision: the events on `supervision.>`.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentId;
@@ -203,6 +205,21 @@ pub struct FailureContext {
     /// What it can have been, where that cannot be told: `fuel`, `stack`, `killed`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<String>,
+}
+
+impl fmt::Display for FailureContext {
+    /// What went wrong, for people: the limit, the deadline, or what was said.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(limit) = &self.limit {
+            write!(f, "its {limit} limit was hit")
+        } else if let Some(deadline_ms) = self.deadline_ms {
+            write!(f, "it did not answer for {deadline_ms} ms")
+        } else if let Some(message) = &self.message {
+            f.write_str(message)
+        } else {
+            f.write_str("it left no word: a stack overflow, or a kill")
+        }
+    }
 }
 
 /// What was done after a failure.

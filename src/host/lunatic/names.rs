@@ -10,6 +10,8 @@ pub(crate) const STORE: &str = "node/store";
 pub(crate) const GATEWAY: &str = "node/gateway";
 /// What starts the store, and starts it again.
 pub(crate) const STORE_KEEPER: &str = "node/store-keeper";
+/// The events process, once there is somebody whom it tells: a server, or a process that watches.
+pub(crate) const LISTENED: &str = "node/listened";
 /// Registered by the connection while it is up, and only then.
 pub(crate) const ONLINE: &str = "node/online";
 

@@ -81,7 +81,8 @@ struct SupervisorHost {
     /// Who waits until there is no agent left.
     stopping: Option<Stopping>,
     draining: bool,
-    events: Part,
+    /// The events process, if anybody listens to it.
+    listened: Part,
     connection: Part,
     timer: Timer,
     started_at: Instant,
@@ -136,7 +137,7 @@ impl SupervisorHost {
             spawning: HashMap::new(),
             stopping: None,
             draining: false,
-            events: Part::new(names::EVENTS),
+            listened: Part::new(names::LISTENED),
             connection: Part::new(names::CONNECTION),
             timer: Timer::default(),
             started_at: now,
@@ -162,7 +163,7 @@ impl SupervisorHost {
                     self.tell(&id, incarnation, &AgentMail::Ping { seq });
                 }
                 Output::Event(event) => {
-                    self.log_death_in_stop(&event);
+                    self.log_failure(&event);
                     self.publish_supervision(&event);
                 }
                 Output::AgentEvent(event) => {
@@ -445,13 +446,23 @@ impl SupervisorHost {
         }
     }
 
-    /// While all are being stopped: an agent did not end as it was told. The node's last line counts
-    /// it with those that did.
-    fn log_death_in_stop(&self, event: &SupervisionEvent) {
-        let SupervisionEvent::Failure { agent_id, severity, context, .. } = event else { return };
-        if self.stopping.is_some() && *severity > FailureSeverity::Low {
-            let message = context.message.as_deref().unwrap_or("it left no word");
-            log::warn!(agent = agent_id.as_str(); "died while it was stopped: {message}");
+    /// What an operator without NATS has to know: an agent died, or was given up.
+    fn log_failure(&self, event: &SupervisionEvent) {
+        let SupervisionEvent::Failure { agent_id, incarnation, severity, context, .. } = event
+        else {
+            return;
+        };
+        let (agent, incarnation) = (agent_id.as_str(), *incarnation);
+        match severity {
+            FailureSeverity::Low | FailureSeverity::Medium => {}
+            FailureSeverity::Critical => {
+                log::error!(agent, incarnation; "given up: {context}");
+            }
+            // The node's last line counts it with those that ended as they were told.
+            FailureSeverity::High if self.stopping.is_some() => {
+                log::warn!(agent, incarnation; "died while it was stopped: {context}");
+            }
+            FailureSeverity::High => log::warn!(agent, incarnation; "died: {context}"),
         }
     }
 
@@ -543,23 +554,32 @@ impl SupervisorHost {
     }
 
     fn publish_supervision(&mut self, event: &SupervisionEvent) {
+        let listener = self.listener();
+        if listener.is_none() && !log::log_enabled!(log::Level::Debug) {
+            return;
+        }
         let subject = event.subject();
         let severity = event.severity().map(|severity| format!("{severity:?}"));
         let (severity, payload) = (severity.as_deref(), &to_json(event));
         log::debug!(subject = subject.as_str(); "{}", String::from_utf8_lossy(payload));
-        self.publish(&EventsMail::Publish { subject: &subject, source: None, severity, payload });
+        let source = None;
+        let publish = EventsMail::Publish { subject: &subject, source, severity, payload };
+        if let Some(events) = listener {
+            mail::send(events, &publish);
+        }
     }
 
     fn publish_agent(&mut self, event: &AgentEvent) {
+        let Some(events) = self.listener() else { return };
         let (subject, payload) = (&event.subject(), &to_json(event));
         let source = Some(event.agent_id().as_str());
-        self.publish(&EventsMail::Publish { subject, source, severity: None, payload });
+        mail::send(events, &EventsMail::Publish { subject, source, severity: None, payload });
     }
 
-    fn publish(&mut self, mail: &EventsMail<'_>) {
-        if let Some(events) = self.events.pid() {
-            mail::send(events, mail);
-        }
+    /// Who is told of events. Where nobody listens they are not written, which is a quarter of what
+    /// it takes to start an agent.
+    fn listener(&mut self) -> Option<Pid> {
+        self.listened.pid()
     }
 }
 

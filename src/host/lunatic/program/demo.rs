@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use log::LevelFilter;
+use serde::Deserialize;
 use serde_json::{json, Value};
 
 use crate::agent::text::{Splitter, WordCounts};
@@ -18,6 +20,7 @@ use crate::error::{Error, Result, SendError};
 use crate::host::lunatic::chaos::{die, Death};
 use crate::host::lunatic::{Node, NodeEvent, NodeHandle, Ticket};
 use crate::message::Message;
+use crate::supervision::FailureContext;
 
 /// Counts words, and dies in the middle of it if it is told to.
 #[derive(Default)]
@@ -42,6 +45,10 @@ pub(super) fn run(
     json: bool,
 ) -> Result<()> {
     let files = Files::find(paths)?;
+    // It shows the deaths itself.
+    let quiet =
+        if config.log_level == LevelFilter::Info { LevelFilter::Error } else { config.log_level };
+    let config = &NodeConfig { log_level: quiet, ..config.clone() };
     let mut node = Node::builder().agent_type::<Worker>("worker").start(config)?;
     node.watch()?;
     let show = Show { json };
@@ -367,13 +374,7 @@ impl Show {
             return println!("{}", json!({ "type": "event", "event": event }));
         }
         if let Some(failure) = event.get("Failure") {
-            let text = |field: &str| failure["context"][field].as_str();
-            let limit = text("limit").map(|limit| format!("its {limit} limit was hit"));
-            let deadline = failure["context"]["deadline_ms"].as_u64();
-            let why = limit
-                .or_else(|| deadline.map(|ms| format!("it did not answer for {ms} ms")))
-                .or_else(|| text("message").map(str::to_owned))
-                .unwrap_or_else(|| "it left no word: a stack overflow, or a kill".to_owned());
+            let why = FailureContext::deserialize(&failure["context"]).unwrap_or_default();
             println!(
                 "  died:      {} ({}): {why}",
                 failure["agent_id"].as_str().unwrap_or_default(),
