@@ -18,7 +18,7 @@ fn is_ascii(bytes: &[u8]) -> bool {
     let (blocks, rest) = bytes.as_chunks::<32>();
     let mut seen = u64::from_le_bytes(*last);
     // Written out, since a loop that is optimized for size stays one.
-    for [a, b, c, d] in blocks.iter().map(|block| words(block)) {
+    for [a, b, c, d] in blocks.iter().map(words) {
         seen |= a | b | c | d;
     }
     // What is behind its whole words is part of the last eight bytes.
