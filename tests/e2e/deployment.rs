@@ -181,7 +181,7 @@ async fn the_production_server_takes_tls_and_passwords_alone() {
     let wss = format!("wss://localhost:{websocket}");
     let node = Node::builder("n1").words(&["--nats", &wss]).env("NATS_USER", "node");
     let mut node = node.env(secret.0, secret.1).start_alone().await;
-    node.says("warn nats", SOON).await;
+    node.says("warn part=connection nats: attempt failed", SOON).await;
     assert!(node.is_running() && !node.output().all().contains(secret.1));
 }
 

@@ -136,7 +136,7 @@ async fn subscriptions_outlive_the_server_and_the_connections_process() {
     answers(&client, "probe.x", "two", |answer| answer["said"] == "two").await;
 
     client.publish("agent.input.a", "\"kill the connection\"").await;
-    node.says("part=node/connection died", SOON).await;
+    node.says("child=node/connection died", SOON).await;
     let last = answers(&client, "probe.x", "three", |answer| answer["said"] == "three").await;
     assert_eq!(last["life"], 1, "the agent itself was not touched");
     // And once: a subscription too many would hear each message a second time.

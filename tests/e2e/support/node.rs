@@ -245,11 +245,14 @@ impl NodeBuilder {
     pub fn run(self) -> Program {
         let own = self.dir.is_none().then(|| tempfile::tempdir().expect("a temporary directory"));
         let dir = self.dir.as_deref().or(own.as_ref().map(TempDir::path)).expect("one of the two");
-        let mut words = vec![if self.by_script {
-            crate::script("run").into_os_string()
+        let mut words: Vec<OsString> = if self.by_script {
+            // A shell cannot trap what was ignored when it was started, as Ctrl-C is for whatever
+            // runs in the background of another one: these tests, maybe.
+            let reset = ["env", "--default-signal=INT,TERM,HUP"].map(OsString::from);
+            reset.into_iter().chain([crate::script("run").into()]).collect()
         } else {
-            program("LUNATIC", "lunatic").into()
-        }];
+            vec![program("LUNATIC", "lunatic").into()]
+        };
         words.splice(0..0, self.under.iter().map(OsString::from));
         if !self.by_script {
             words.push("run".into());
