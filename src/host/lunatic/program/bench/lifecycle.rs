@@ -12,8 +12,8 @@ use crate::host::lunatic::clock;
 use crate::host::lunatic::mail::{self, MainMail};
 use crate::host::lunatic::names::{self, Lookup};
 use crate::host::lunatic::sys::{self, Pid, Received};
-use crate::host::lunatic::{Node, NodeHandle};
-use crate::message::{AgentStatus, Subject};
+use crate::host::lunatic::{Node, NodeEvent, NodeHandle};
+use crate::message::Subject;
 use crate::time::Instant;
 
 /// Starts a node, asks an agent, and says so: the end of what `scripts/bench start` measures.
@@ -25,7 +25,7 @@ pub(super) fn first_answer(config: &NodeConfig) -> Result<()> {
     Ok(())
 }
 
-/// Agents started per second, until the last of them runs, against bare processes that each answer.
+/// Agents started per second, until each has answered, against bare processes that do so.
 pub(super) fn spawn_rate(config: &NodeConfig) -> Result<()> {
     const PROCESSES: usize = 500;
     let mut node = start_node(config)?;
@@ -78,12 +78,7 @@ pub(super) fn restart(config: &NodeConfig) -> Result<()> {
 /// Shows `scripts/bench` a node before and after it has started agents that each answered.
 pub(super) fn memory_agents(config: &NodeConfig) -> Result<()> {
     let mut node = start_node(config)?;
-    show_memory(|processes| {
-        for id in spawn_agents(&mut node, processes)? {
-            node.request(&id, &json!(1), TIMEOUT)?;
-        }
-        Ok(())
-    })
+    show_memory(|processes| spawn_agents(&mut node, processes).map(drop))
 }
 
 /// The same with bare processes.
@@ -111,16 +106,25 @@ fn wait_for_file(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Starts agents, and waits until all of them run.
+/// Starts agents, asks each, and waits for all answers.
 fn spawn_agents(node: &mut NodeHandle, agents: usize) -> Result<Vec<AgentId>> {
-    let there = running(node)?;
-    let ids: Vec<_> = (0..agents).map(|number| AgentId(format!("bench-{number}"))).collect();
-    for id in &ids {
+    let mut ids = Vec::new();
+    for number in 0..agents {
+        let id = AgentId(format!("bench-{number}"));
         spawn(node, id.as_str(), "echo")?;
+        node.ask(&id, &json!(1))?;
+        ids.push(id);
     }
-    let deadline = clock::now() + TIMEOUT;
-    while running(node)? < there + agents as u64 {
-        before(deadline, "the agents to run")?;
+    let mut waiting = agents;
+    while waiting > 0 {
+        match node.next(Some(TIMEOUT)) {
+            Some(NodeEvent::Answer { answer, .. }) => {
+                answer.map_err(Error::Node)?;
+                waiting -= 1;
+            }
+            Some(_) => {}
+            None => return Err(Error::Node(format!("{waiting} agents did not answer"))),
+        }
     }
     Ok(ids)
 }
@@ -136,10 +140,6 @@ fn stop_agents(node: &mut NodeHandle, ids: &[AgentId]) -> Result<()> {
         sys::sleep(Duration::from_millis(1));
     }
     Ok(())
-}
-
-fn running(node: &mut NodeHandle) -> Result<u64> {
-    Ok(node.status()?.by_status.get(&AgentStatus::Running).copied().unwrap_or_default())
 }
 
 /// Kills the agent's process, and says after how many µs its replacement has answered.
