@@ -44,7 +44,7 @@ pub(super) fn spawn_rate(config: &NodeConfig) -> Result<()> {
             let started = clock::now();
             let processes = spawn_answering(PROCESSES)?;
             let seconds = (clock::now() - started).as_secs_f64();
-            processes.into_iter().for_each(sys::kill);
+            kill_all(&processes)?;
             Ok(PROCESSES as f64 / seconds)
         },
     )
@@ -206,6 +206,17 @@ fn spawn_answering(processes: usize) -> Result<Vec<Pid>> {
         }
     }
     Ok(spawned)
+}
+
+/// Kills them and waits until they are gone, so that their end is no burden on what is measured next.
+fn kill_all(processes: &[Pid]) -> Result<()> {
+    processes.iter().copied().for_each(sys::kill);
+    let deadline = clock::now() + TIMEOUT;
+    while processes.iter().any(|&process| sys::exists(process)) {
+        before(deadline, "the bare processes to end")?;
+        sys::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 fn ask_bare(process: Pid) -> Result<()> {
