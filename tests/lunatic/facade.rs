@@ -149,6 +149,7 @@ fn an_agent_that_takes_no_state_actions_has_no_state_to_show() {
     let error = agent.state().unwrap_err();
     assert!(matches!(error, Error::Json(_)), "{error:?}");
     assert!(get_agent_state(&agent).is_empty());
-    let error = agent.request(&json!(1), Duration::ZERO).unwrap_err();
+    let stuck = spawn_single_agent(config("h", "chaos")).unwrap();
+    let error = stuck.request(&json!({ "die": "hang" }), Duration::from_millis(20)).unwrap_err();
     assert!(matches!(error, Error::Request(_)), "{error:?}");
 }
