@@ -35,9 +35,6 @@ pub(super) fn process() {
         watchers: Events::registered_watchers(),
         lost: Lost::default(),
     };
-    if events.client.is_some() || !events.watchers.is_empty() {
-        Events::is_listened_to();
-    }
     loop {
         if sys::receive(&[], None) != Received::Message {
             continue;
@@ -76,11 +73,6 @@ impl Events {
             .collect()
     }
 
-    /// From now on the supervisor tells its events: without a listener it does not even write them.
-    fn is_listened_to() {
-        sys::register(names::LISTENED, sys::this());
-    }
-
     fn watch(&mut self, waiter: Waiter) {
         let pid = Pid(waiter.pid);
         self.watchers = Self::registered_watchers();
@@ -93,8 +85,9 @@ impl Events {
             };
             sys::register(&name, pid);
             self.watchers.push(pid);
-            // Before the answer: what is done after it is seen.
-            Self::is_listened_to();
+            // Without a listener the supervisor does not even write its events. Before the answer:
+            // what is done after that is seen.
+            sys::register(names::LISTENED, sys::this());
         }
         mail::answer(waiter, &Answer::Ok(&[]));
     }

@@ -162,6 +162,11 @@ impl Root {
             Part::Connection => mail::start(pid, &self.start.nats),
             Part::Events => {
                 let publish = self.start.nats.is_some() && self.start.supervision.enabled;
+                // Here, so that not even the first event of the supervisor is left out; and whoever
+                // listened to the one that died goes on listening.
+                if publish || sys::lookup(names::LISTENED).is_some() {
+                    sys::register(names::LISTENED, pid);
+                }
                 mail::start(pid, &EventsStart { node_id, publish, log_level });
             }
             Part::Supervisor => {
