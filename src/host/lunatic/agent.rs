@@ -8,7 +8,7 @@ use super::client::{self, Client};
 use super::clock;
 use super::deaths;
 use super::gateway;
-use super::local::{self, LocalSender, MessageIds};
+use super::local::{self, LocalSender};
 use super::logger;
 use super::mail::{
     self, AgentMail, AgentStart, Answer, Figures, LocalMessage, SupervisorMail, Waiter,
@@ -51,7 +51,6 @@ struct Running {
     supervisor: Pid,
     agent: Box<dyn Agent>,
     ctx: Context,
-    ids: MessageIds,
     figures: Figures,
     /// How many more errors of its handlers are reported one by one until the next ping.
     reports: u32,
@@ -73,9 +72,9 @@ impl Running {
         let state = AgentState::new(id.clone(), backend);
         let ports = LunaticPorts::new(id.clone(), config.nats_enabled);
         let ctx = Context::new(config, incarnation, state, Box::new(ports));
-        let (ids, figures) = (MessageIds::new(), Figures::default());
+        let figures = Figures::default();
         let reports = MAX_REPORTS;
-        Self { id, incarnation, supervisor, agent, ctx, ids, figures, reports }
+        Self { id, incarnation, supervisor, agent, ctx, figures, reports }
     }
 
     fn run(mut self) {
@@ -142,7 +141,7 @@ impl Running {
         match decode_payload(payload) {
             Ok(payload) => {
                 let (from, to) = (AgentId(from.to_owned()), self.id.clone());
-                let id = self.ids.next_id().as_str().to_owned();
+                let id = local::fresh_id();
                 self.handle(Message { id, from, to, payload, timestamp }, reply_to);
             }
             Err(error) => {
@@ -152,12 +151,11 @@ impl Running {
     }
 
     fn input(&mut self, input: mail::Input<'_>) {
-        let ids = &mut self.ids;
         let parsed = parse_agent_input(
             input.body,
             Context::MAX_PAYLOAD,
             &self.id,
-            || ids.next_id().as_str().to_owned(),
+            local::fresh_id,
             clock::timestamp().unix_seconds(),
         );
         let to = |asker| {
@@ -326,7 +324,7 @@ impl LunaticPorts {
     /// A message as it goes to another node.
     fn remote(&mut self, to: &AgentId, payload: &Value) -> Result<Vec<u8>, SendError> {
         let message = Message {
-            id: self.local.fresh_id(),
+            id: local::fresh_id(),
             from: self.id.clone(),
             to: to.clone(),
             payload: payload.clone(),

@@ -215,7 +215,7 @@ fn checked(configs: Vec<AgentConfig>) -> Result<Vec<AgentConfig>> {
     let mut ids = HashSet::new();
     let check = |mut config: AgentConfig| {
         if config.id.as_str().is_empty() {
-            config.id = AgentId::from_random(clock::random());
+            config.id = AgentId::new();
         }
         config.validate().map_err(SpawnError::Invalid)?;
         match ids.insert(config.id.clone()) {

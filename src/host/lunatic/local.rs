@@ -1,5 +1,6 @@
 //! Messages between the processes of one node: agent to agent, and from outside the tree.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -23,7 +24,6 @@ pub(crate) struct LocalSender {
     /// Whom the last message went to: many go to the same one, and to compare a name is quicker
     /// than to look it up.
     last: Option<(AgentId, Pid)>,
-    ids: MessageIds,
     clock: Clock,
 }
 
@@ -32,7 +32,7 @@ impl LocalSender {
 
     pub(crate) fn new(from: AgentId) -> Self {
         let (known, last) = (HashMap::new(), None);
-        Self { from, known, last, ids: MessageIds::new(), clock: Clock::default() }
+        Self { from, known, last, clock: Clock::default() }
     }
 
     /// The process of an agent that runs on this node.
@@ -107,11 +107,6 @@ impl LocalSender {
         answered?
     }
 
-    /// A fresh id for a message.
-    pub(crate) fn fresh_id(&mut self) -> String {
-        self.ids.next_id().as_str().to_owned()
-    }
-
     /// Called once per handled message: the clock is read again at the next use.
     pub(crate) fn turn(&mut self) {
         self.clock.forget();
@@ -151,19 +146,18 @@ pub(crate) fn reply(waiter: Waiter, payload: &Value) -> Result<(), SendError> {
     mail::answer_with(waiter, |buffer| Context::encode_payload(payload, buffer))
 }
 
-/// Ids for messages: twelve random characters of the process and ten that count, as NATS's NUIDs.
-pub(crate) struct MessageIds {
-    text: [u8; Self::LEN],
+/// A fresh id for a message.
+pub(crate) fn fresh_id() -> String {
+    thread_local! {
+        // Memory is per process; what makes no message draws no random bytes.
+        static IDS: RefCell<MessageIds> = RefCell::new(MessageIds::new());
+    }
+    IDS.with_borrow_mut(MessageIds::next_id)
 }
 
-/// An id as text, without an allocation.
-pub(crate) struct MessageIdText([u8; MessageIds::LEN]);
-
-impl MessageIdText {
-    pub(crate) fn as_str(&self) -> &str {
-        // Made of base62 characters only.
-        utf8(&self.0).unwrap_or_default()
-    }
+/// Ids for messages: twelve random characters of the process and ten that count, as NATS's NUIDs.
+struct MessageIds {
+    text: [u8; Self::LEN],
 }
 
 impl MessageIds {
@@ -171,7 +165,7 @@ impl MessageIds {
     const RANDOM: usize = 12;
     const DIGITS: &'static [u8; 62] =
         b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         let random = clock::random::<{ Self::RANDOM }>();
         let mut text = [b'0'; Self::LEN];
         for (digit, byte) in text.iter_mut().zip(random) {
@@ -183,7 +177,7 @@ impl MessageIds {
     }
 
     /// The next id.
-    pub(crate) fn next_id(&mut self) -> MessageIdText {
+    fn next_id(&mut self) -> String {
         for digit in self.text[Self::RANDOM..].iter_mut().rev() {
             *digit = match *digit {
                 b'z' => b'0',
@@ -195,7 +189,8 @@ impl MessageIds {
                 break;
             }
         }
-        MessageIdText(self.text)
+        // Made of base62 characters only.
+        utf8(&self.text).unwrap_or_default().to_owned()
     }
 }
 

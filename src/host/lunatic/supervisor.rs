@@ -291,7 +291,7 @@ impl SupervisorHost {
             return Err(WireError::new(ErrorCode::Capacity, text));
         }
         if config.id.as_str().is_empty() {
-            config.id = AgentId::from_random(clock::random());
+            config.id = AgentId::new();
         }
         if !self.types.contains_key(&config.agent_type) {
             let error = self.unknown_type(&config.agent_type);
