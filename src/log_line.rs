@@ -9,11 +9,12 @@
 //! Whose line it is comes from the process and not from the text, so no agent can speak as another.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use log::kv::{Key, Value, VisitSource};
 use log::{Level, Record};
 
-use crate::time::Timestamp;
+use crate::time::{Instant, Timestamp};
 
 /// How the lines of the log are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,25 @@ pub enum Speaker<'a> {
     Part(&'a str),
     /// An agent, by its id.
     Agent(&'a str),
+}
+
+/// Something that happens often and is told once a minute at most.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OnceAMinute {
+    told: Option<Instant>,
+}
+
+impl OnceAMinute {
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// Whether it is to be told now, which then counts as told.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.told.is_none_or(|told| now - told >= Self::MINUTE);
+        if is_due {
+            self.told = Some(now);
+        }
+        is_due
+    }
 }
 
 /// The longest message and the longest value of a field, in bytes; what is beyond it is cut off.
@@ -222,12 +242,18 @@ fn write_escaped(line: &mut String, text: &str, has_backslash: impl Fn(char) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use log::kv::Value;
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn once_a_minute_is_at_once_and_then_after_each_minute() {
+        let mut told = OnceAMinute::default();
+        let due = [0, 1, 59, 60, 61, 119, 120, 300]
+            .map(|second| told.is_due(Instant::from_start(Duration::from_secs(second))));
+        assert_eq!(due, [true, false, false, true, false, false, true, true]);
+    }
 
     const AT: Duration = Duration::from_millis(1_795_309_323_456);
 

@@ -149,7 +149,12 @@ pub fn encode_reply<T: Serialize>(reply: &Reply<T>) -> Vec<u8> {
 
 /// Writes `{"Err":{"code","message"}}`.
 pub fn encode_error(error: &WireError) -> Vec<u8> {
-    serde_json::json!({ "Err": error }).to_string().into_bytes()
+    encode_error_as(error.code.as_str(), &error.message)
+}
+
+/// The same for an error whose code came as text, from another process of the node.
+pub fn encode_error_as(code: &str, message: &str) -> Vec<u8> {
+    serde_json::json!({ "Err": { "code": code, "message": message } }).to_string().into_bytes()
 }
 
 /// The answer to `Spawn`.

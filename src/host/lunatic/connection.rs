@@ -20,12 +20,12 @@ use super::timer::Timer;
 use crate::agent::AgentId;
 use crate::config::{NatsAuth, NodeConfig};
 use crate::error::{Error, Result};
+use crate::log_line::OnceAMinute;
 use crate::message::Subject;
 use crate::nats::{
     Auth, CloseReason, ControlOp, DisconnectReason, Event, Inbox, Input, Output, PublishError,
     QueueGroup, ServerUrl, Session, SessionConfig, Stats, SubjectPattern, DEFAULT_MAX_PAYLOAD,
 };
-use crate::time::Instant;
 
 /// What the connection is told first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -217,7 +217,7 @@ struct Connection {
     /// Whether this process has nothing more to do.
     over: bool,
     /// When a failed attempt of the present outage was told last.
-    outage_told: Option<Instant>,
+    outage_told: OnceAMinute,
     /// Whether a marker is on its way back.
     marked: bool,
     timer: Timer,
@@ -252,7 +252,7 @@ impl Connection {
             awaiting: Vec::new(),
             closed: None,
             over: false,
-            outage_told: None,
+            outage_told: OnceAMinute::default(),
             marked: false,
             timer: Timer::default(),
         };
@@ -495,7 +495,7 @@ impl Connection {
     fn event(&mut self, event: &Event) {
         match event {
             Event::Connected { .. } => {
-                self.outage_told = None;
+                self.outage_told = OnceAMinute::default();
                 sys::register(&self.online, sys::this());
                 log::info!("nats: {event}");
                 self.tell_awaiting();
@@ -515,21 +515,12 @@ impl Connection {
                 self.tell_awaiting();
             }
             Event::Reconnecting { .. } => log::debug!("nats: {event}"),
-            Event::AttemptFailed { .. } if self.was_told_lately() => log::debug!("nats: {event}"),
+            // The first one of an outage is told, and then one a minute.
+            Event::AttemptFailed { .. } if !self.outage_told.is_due(clock::now()) => {
+                log::debug!("nats: {event}");
+            }
             _ => log::warn!("nats: {event}"),
         }
-    }
-
-    /// Whether a failed attempt of this outage was told within the last minute: the first one is,
-    /// and then one a minute.
-    fn was_told_lately(&mut self) -> bool {
-        const EVERY: Duration = Duration::from_secs(60);
-        let now = clock::now();
-        let lately = self.outage_told.is_some_and(|told| now - told < EVERY);
-        if !lately {
-            self.outage_told = Some(now);
-        }
-        lately
     }
 
     fn greet(&self, waiter: Waiter) {

@@ -1,8 +1,6 @@
 //! The events process: puts what the supervisor tells into envelopes, publishes it on NATS, and
 //! passes it on to processes of this node that watch.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -12,6 +10,7 @@ use super::logger;
 use super::mail::{self, Answer, EventsMail, MainMail, Waiter};
 use super::names;
 use super::sys::{self, Pid, Received};
+use crate::log_line::OnceAMinute;
 use crate::message::MessageEnvelope;
 use crate::time::Instant;
 
@@ -137,16 +136,13 @@ fn envelope(
 #[derive(Default)]
 struct Lost {
     count: u64,
-    told: Option<Instant>,
+    told: OnceAMinute,
 }
 
 impl Lost {
-    const EVERY: Duration = Duration::from_secs(60);
-
     fn one_more(&mut self, now: Instant, error: &str) {
         self.count += 1;
-        if self.told.is_none_or(|told| now - told >= Self::EVERY) {
-            self.told = Some(now);
+        if self.told.is_due(now) {
             log::warn!(lost = self.count; "events are lost: {error}");
         }
     }

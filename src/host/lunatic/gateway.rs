@@ -18,9 +18,10 @@ use super::sys::{self, Pid, Received};
 use super::timer::Timer;
 use crate::agent::{AgentId, Context};
 use crate::error::SendError;
+use crate::log_line::OnceAMinute;
 use crate::message::{
-    decode_payload, encode_error, AgentCommand, Content, ErrorCode, Pong, Subject, SubjectKind,
-    SystemMessage, WireError,
+    decode_payload, encode_error, encode_error_as, AgentCommand, Content, ErrorCode, Pong, Subject,
+    SubjectKind, SystemMessage, WireError,
 };
 use crate::time::Instant;
 
@@ -326,7 +327,7 @@ impl Gateway {
                     let error = WireError::new(ErrorCode::UnknownAgent, message);
                     self.bad_input.count(clock::now(), &Subject::agent_command(), &error);
                 }
-                return self.reply(reply, &error_body(code, message));
+                return self.reply(reply, &encode_error_as(code, message));
             }
         };
         match question {
@@ -445,28 +446,22 @@ fn send_error(id: &AgentId, error: &SendError) -> WireError {
     }
 }
 
-/// An error whose code came as text from another process of ours.
-fn error_body(code: &str, message: &str) -> Vec<u8> {
-    json!({ "Err": { "code": code, "message": message } }).to_string().into_bytes()
-}
-
 /// Counts bodies that were refused, and logs them: once per kind and minute.
 #[derive(Default)]
 pub(super) struct BadInput {
     total: u64,
-    logged: HashMap<ErrorCode, (Instant, u64)>,
+    /// When each kind was told, and how many there were since.
+    logged: HashMap<ErrorCode, (OnceAMinute, u64)>,
 }
 
 impl BadInput {
-    const EVERY: Duration = Duration::from_secs(60);
-
     pub(super) fn count(&mut self, now: Instant, subject: &str, error: &WireError) {
         self.total += 1;
-        let (told, since) = self.logged.entry(error.code).or_insert((now, 0));
-        if *since == 0 || now - *told >= Self::EVERY {
+        let (told, since) = self.logged.entry(error.code).or_default();
+        if told.is_due(now) {
             let (code, message) = (error.code.as_str(), &error.message);
             log::warn!(subject, code, more = *since; "bad input: {message}");
-            (*told, *since) = (now, 0);
+            *since = 0;
         }
         *since += 1;
     }

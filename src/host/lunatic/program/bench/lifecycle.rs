@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{median, pairs, spawn, spawn_bare, start_node, TIMEOUT};
+use super::{before, median, pairs, spawn, spawn_bare, start_node, TIMEOUT};
 use crate::agent::AgentId;
 use crate::config::NodeConfig;
 use crate::error::{Error, Result};
@@ -14,7 +14,6 @@ use crate::host::lunatic::names::{self, Lookup};
 use crate::host::lunatic::sys::{self, Pid, Received};
 use crate::host::lunatic::{Node, NodeEvent, NodeHandle};
 use crate::message::Subject;
-use crate::time::Instant;
 
 /// Starts a node, asks an agent, and says so: the end of what `scripts/bench start` measures.
 pub(super) fn first_answer(config: &NodeConfig) -> Result<()> {
@@ -245,13 +244,5 @@ fn bare_answerer() {
         if let ([asker, tag], []) = buffer.as_chunks::<8>() {
             sys::send(Pid(u64::from_le_bytes(*asker)), i64::from_le_bytes(*tag), b"1");
         }
-    }
-}
-
-fn before(deadline: Instant, what: &str) -> Result<()> {
-    if clock::now() < deadline {
-        Ok(())
-    } else {
-        Err(Error::Node(format!("waited too long for {what}")))
     }
 }

@@ -13,8 +13,10 @@ use serde_json::json;
 use crate::agent::{AgentConfig, AgentId};
 use crate::config::NodeConfig;
 use crate::error::{Error, Result};
+use crate::host::lunatic::clock;
 use crate::host::lunatic::sys::{self, Permissions, Pid};
 use crate::host::lunatic::{Node, NodeBuilder, NodeHandle};
+use crate::time::Instant;
 
 /// Prints its figures.
 type Benchmark = fn(&NodeConfig) -> Result<()>;
@@ -91,6 +93,14 @@ fn spawn(node: &mut NodeHandle, id: &str, agent_type: &str) -> Result<()> {
 fn spawn_bare(link: Option<i64>, entry: fn()) -> Result<Pid> {
     let permissions = Permissions::none().ok_or_else(|| Error::Node("no permission".to_owned()))?;
     sys::spawn(&permissions, link, entry).map_err(Error::Node)
+}
+
+fn before(deadline: Instant, what: &str) -> Result<()> {
+    if clock::now() < deadline {
+        Ok(())
+    } else {
+        Err(Error::Node(format!("waited too long for {what}")))
+    }
 }
 
 /// Runs both sides in turn, and prints the medians and the median of the ratios.

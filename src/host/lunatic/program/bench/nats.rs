@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::{builder, spawn};
+use super::{before, builder, spawn, TIMEOUT};
 use crate::agent::{Agent, AgentId, Context};
 use crate::config::NodeConfig;
 use crate::error::{Error, Result};
@@ -47,11 +47,9 @@ pub(super) fn one_way(config: &NodeConfig) -> Result<()> {
 }
 
 fn wait_until_connected(node: &NodeHandle) -> Result<()> {
-    let deadline = clock::now() + Duration::from_secs(10);
+    let deadline = clock::now() + TIMEOUT;
     while !node.is_connected() {
-        if clock::now() > deadline {
-            return Err(Error::Node("no connection to NATS within 10 s".to_owned()));
-        }
+        before(deadline, "a connection to NATS")?;
         sys::sleep(Duration::from_millis(10));
     }
     Ok(())
@@ -79,7 +77,7 @@ fn receive(expected: u64) -> Result<u64> {
     let mut client = crate::host::lunatic::NatsClient::new();
     let mut subscription = client.subscribe("bench.one_way", None)?;
     for got in 0..expected {
-        if subscription.next(Some(super::TIMEOUT)).is_none() {
+        if subscription.next(Some(TIMEOUT)).is_none() {
             return Err(Error::handler(format!("{got} of {expected} messages arrived")));
         }
     }
