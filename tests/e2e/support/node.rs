@@ -21,6 +21,11 @@ pub struct Program {
 }
 
 impl Program {
+    /// A process that runs in a directory which outlives it.
+    pub(crate) fn of(name: &str, child: Child, output: Output) -> Self {
+        Self { name: name.to_owned(), child, output, _dir: None }
+    }
+
     /// What it has printed.
     pub fn output(&self) -> &Output {
         &self.output

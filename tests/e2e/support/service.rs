@@ -1,17 +1,16 @@
 //! The program as a service: behind a script of this project's, stopped by signals.
 
+use std::ops::Deref;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::{Output, until};
+use crate::{Output, Program};
 
-/// A run of `scripts/entrypoint`, killed when this is dropped. Its output is shown when the test
-/// fails.
+/// A run of `scripts/entrypoint`: a [`Program`] that may take longer.
 #[derive(Debug)]
 pub struct Service {
-    child: Child,
-    output: Output,
+    program: Program,
 }
 
 impl Service {
@@ -34,42 +33,24 @@ impl Service {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("bash");
         let output = Output::of(&mut child);
-        Self { child, output }
-    }
-
-    /// What it has printed.
-    pub fn output(&self) -> &Output {
-        &self.output
+        Self { program: Program::of("a service", child, output) }
     }
 
     /// Waits until a line contains `text`.
     pub async fn says(&self, text: &str) {
-        let line = || self.output.lines_with(text).pop();
-        until(format!("a line with {text:?}"), Self::PATIENCE, line).await;
-    }
-
-    /// Sends a signal, such as `TERM`, to the script alone.
-    pub fn signal(&self, name: &str) {
-        let mut kill = Command::new("kill");
-        let sent = kill.arg(format!("-{name}")).arg(self.child.id().to_string()).status();
-        assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
+        self.program.says(text, Self::PATIENCE).await;
     }
 
     /// Waits until it has ended; nothing if a signal ended it.
     pub async fn exit_status(&mut self) -> Option<i32> {
-        let child = &mut self.child;
-        let ended = || child.try_wait().ok().flatten();
-        until("the service ends", Self::PATIENCE, ended).await.code()
+        self.program.status(Self::PATIENCE).await
     }
 }
 
-impl Drop for Service {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- a service ---\n{}", self.output.tail());
-        }
+impl Deref for Service {
+    type Target = Program;
+
+    fn deref(&self) -> &Program {
+        &self.program
     }
 }
