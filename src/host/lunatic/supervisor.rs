@@ -258,7 +258,13 @@ impl SupervisorHost {
                 }
                 Err(error) => Err(error),
             },
-            Ask::Stop { id } => self.stop(now, id),
+            Ask::Stop { id } => {
+                let stopped = self.stop(now, id);
+                // The agent is told before who asked is: what that one sends it from now on is
+                // behind the word to stop.
+                self.work();
+                stopped
+            }
             Ask::Status { id: None } => Ok(to_json(&self.summary(now.at))),
             Ask::Status { id: Some(id) } => {
                 let id = AgentId(id.to_owned());
