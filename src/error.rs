@@ -26,6 +26,13 @@ pub(crate) fn shown(text: &str) -> String {
     }
 }
 
+/// As [`shown`], for bytes that need not be text.
+pub(crate) fn shown_bytes(bytes: &[u8]) -> String {
+    // Four bytes a character is the most that UTF-8 takes.
+    let cut = bytes.get(..SHOWN * 4 + 4).unwrap_or(bytes);
+    shown(&String::from_utf8_lossy(cut))
+}
+
 /// Why a call of this library, or a handler of an agent, failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]

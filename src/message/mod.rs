@@ -5,6 +5,7 @@ mod body;
 mod command;
 mod envelope;
 mod event;
+mod headers;
 mod nats;
 #[cfg(test)]
 mod page;
@@ -25,7 +26,10 @@ pub use body::{
 pub use command::{AgentCommand, SystemMessage};
 pub use envelope::MessageEnvelope;
 pub use event::{AgentEvent, AgentStatus};
+pub use headers::{HeaderError, Headers, StatusCode};
 pub use nats::NatsMessage;
+#[cfg(feature = "wasm-nats")]
+pub(crate) use nats::{MessageParts, Part};
 pub use payload::{decode_payload, encode_payload, PayloadError};
 pub use reply::{
     encode_error, encode_error_as, encode_reply, AgentCounters, AgentPage, AgentSummary, ErrorCode,

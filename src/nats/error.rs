@@ -3,35 +3,8 @@
 
 use thiserror::Error;
 
-use crate::error::{shown, SHOWN};
+pub(crate) use crate::error::shown_bytes;
 use crate::message::InvalidSubject;
-
-/// As [`shown`], for bytes that need not be text.
-pub(crate) fn shown_bytes(bytes: &[u8]) -> String {
-    // Four bytes a character is the most that UTF-8 takes.
-    let cut = bytes.get(..SHOWN * 4 + 4).unwrap_or(bytes);
-    shown(&String::from_utf8_lossy(cut))
-}
-
-/// A header that is refused, or a block of headers that is none.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum HeaderError {
-    /// A name is made of visible ASCII characters without `:`.
-    #[error("{0} is not a header name: 1 to 1024 visible ASCII characters other than a colon")]
-    Name(String),
-    /// A value could end its line.
-    #[error("the value of the header {0} has a line break or another control character")]
-    Value(String),
-    /// The block does not start with `NATS/1.0`.
-    #[error("headers start with NATS/1.0, these start with {0}")]
-    Version(String),
-    /// What follows `NATS/1.0` is not three digits and a text.
-    #[error("{0} is not a status line: three digits and a text follow NATS/1.0")]
-    Status(String),
-    /// A line has no colon.
-    #[error("the header line {0} has no name before a colon")]
-    Line(String),
-}
 
 /// A publish that [`Outbox`](super::Outbox) refuses. Nothing of it is encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

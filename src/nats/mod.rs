@@ -52,7 +52,6 @@
 mod codec;
 mod config;
 mod error;
-mod headers;
 mod inbox;
 mod rng;
 mod server_error;
@@ -62,17 +61,18 @@ mod url;
 mod websocket;
 
 pub use codec::{
-    Batch, ControlOp, Decoder, Outbox, ServerMessage, ServerOp, DEFAULT_MAX_MESSAGE_BYTES,
-    DEFAULT_MAX_PAYLOAD,
+    Batch, ControlOp, Decoder, MessageView, OpView, Outbox, ServerMessage, ServerOp,
+    DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_PAYLOAD,
 };
 pub use config::{Auth, ReconnectDelays, SessionConfig};
 pub use error::{
-    DecodeError, FlushError, HeaderError, InvalidConfig, OutboxError, PublishError, SubscribeError,
-    UrlError,
+    DecodeError, FlushError, InvalidConfig, OutboxError, PublishError, SubscribeError, UrlError,
 };
 // The rules of subjects are the core's; what the client's own API is made of is found here too.
-pub use crate::message::{InvalidSubject, QueueGroup, Subject, SubjectPattern, SubjectRule};
-pub use headers::{Headers, StatusCode};
+pub use crate::message::{
+    HeaderError, Headers, InvalidSubject, QueueGroup, StatusCode, Subject, SubjectPattern,
+    SubjectRule,
+};
 pub use inbox::Inbox;
 pub use server_error::{Operation, PermissionViolation, ServerError};
 pub use server_info::ServerInfo;

@@ -10,9 +10,10 @@ use serde_json::{json, Value};
 
 use super::client::Client;
 use super::clock;
+use super::delivery::{Deliveries, DELIVERIES};
 use super::local::LocalSender;
 use super::logger;
-use super::mail::{self, Answer, Ask, Delivery, MainMail, SupervisorMail, Waiter};
+use super::mail::{self, Answer, Ask, MainMail, SupervisorMail, Waiter};
 use super::names::{self, Lookup, Part};
 use super::sys::{self, Pid, Received};
 use super::timer::Timer;
@@ -61,9 +62,11 @@ pub(super) fn process() {
             gateway.answered(sys::message_tag(), answer);
             continue;
         }
-        match mail::decode_deliveries(&buffer) {
-            Some(deliveries) => deliveries.iter().for_each(|one| gateway.deliver(one)),
-            None => gateway.mail(&buffer),
+        if buffer.first() == Some(&DELIVERIES) {
+            let deliveries = Deliveries::read(std::mem::take(&mut buffer));
+            deliveries.into_iter().flatten().for_each(|message| gateway.deliver(&message));
+        } else {
+            gateway.mail(&buffer);
         }
     }
 }
@@ -187,25 +190,21 @@ impl Gateway {
         }
     }
 
-    fn deliver(&mut self, delivery: &Delivery<'_>) {
-        let reply = delivery.reply;
-        let handled = match SubjectKind::parse(delivery.subject) {
-            Some(SubjectKind::AgentCommand(_)) => {
-                AgentCommand::parse(delivery.payload, Context::MAX_PAYLOAD)
-                    .and_then(|command| self.command(command, reply))
-            }
-            Some(SubjectKind::SystemControl(_)) => {
-                SystemMessage::parse(delivery.payload, Context::MAX_PAYLOAD)
-                    .and_then(|message| self.system(message, reply))
-            }
+    fn deliver(&mut self, message: &NatsMessage) {
+        let (subject, reply, body) = (message.subject(), message.reply(), message.payload());
+        let handled = match SubjectKind::parse(subject) {
+            Some(SubjectKind::AgentCommand(_)) => AgentCommand::parse(body, Context::MAX_PAYLOAD)
+                .and_then(|command| self.command(command, reply)),
+            Some(SubjectKind::SystemControl(_)) => SystemMessage::parse(body, Context::MAX_PAYLOAD)
+                .and_then(|message| self.system(message, reply)),
             // A server can be told to deliver under another subject than was subscribed to.
             _ => Err(WireError::bad_shape(format!(
                 "no command comes on {:?}: agent.command and system.control take them",
-                delivery.subject
+                subject
             ))),
         };
         if let Err(error) = handled {
-            self.bad_input.count(clock::now(), delivery.subject, &error);
+            self.bad_input.count(clock::now(), subject, &error);
             self.reply(reply, &encode_error(&error));
         }
     }

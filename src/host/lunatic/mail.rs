@@ -79,25 +79,15 @@ pub(crate) struct Waiter {
 
 /// What an agent's process is told.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum AgentMail<'a> {
+pub(crate) enum AgentMail {
     /// Never sent so: see [`REPLY`].
     Reply,
     /// Never sent so: see [`LocalMessage`].
     Message,
-    /// What NATS brought for `agent.input.<id>`, as it came.
-    Inputs(#[serde(borrow)] Vec<Input<'a>>),
     /// Answer the supervisor.
     Ping { seq: u64 },
     /// Stop: `on_stop`, then return.
     Stop,
-}
-
-/// One body from NATS.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Input<'a> {
-    pub(crate) reply: Option<&'a str>,
-    #[serde(with = "serde_bytes")]
-    pub(crate) body: &'a [u8],
 }
 
 /// What an agent's process is told first: who it is.
@@ -208,7 +198,28 @@ pub(crate) struct StoreMail<Request> {
 pub(crate) fn encode<M: Serialize>(mail: &M, buffer: &mut Vec<u8>) {
     let taken = std::mem::take(buffer);
     // Our own mails are plain structs and enums, which cannot fail to be written to memory.
-    *buffer = postcard::to_extend(mail, taken).unwrap_or_default();
+    *buffer = postcard::serialize_with_flavor(mail, Append(taken)).unwrap_or_default();
+}
+
+/// Appends to a buffer. `postcard`'s own way to do that takes a turn per byte.
+struct Append(Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Append {
+    type Output = Vec<u8>;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Vec<u8>> {
+        Ok(self.0)
+    }
 }
 
 /// Sends a mail; nothing happens if the process has ended.
@@ -351,29 +362,6 @@ pub(crate) enum MainMail<'a> {
     Drain,
     /// A part of the node died too often.
     RootGaveUp { part: &'a str },
-}
-
-/// The first byte of what NATS brought for a process that subscribed or asked; the rest are
-/// [`Delivery`]s in their order. No mail enum has so many variants.
-pub(crate) const DELIVERIES: u8 = 0xFF;
-
-/// One message from NATS.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Delivery<'a> {
-    pub(crate) subject: &'a str,
-    pub(crate) reply: Option<&'a str>,
-    /// The status in its headers, or 0: 503 says that nobody is there to answer.
-    pub(crate) status: u16,
-    #[serde(with = "serde_bytes")]
-    pub(crate) payload: &'a [u8],
-}
-
-/// Reads deliveries, if these bytes are any.
-pub(crate) fn decode_deliveries(bytes: &[u8]) -> Option<Vec<Delivery<'_>>> {
-    match bytes.split_first() {
-        Some((&DELIVERIES, rest)) => postcard::from_bytes(rest).ok(),
-        _ => None,
-    }
 }
 
 /// The tag of the mail that says to a process who it is. It has one, since others may know the name

@@ -161,6 +161,20 @@ pub fn send(pid: Pid, tag: i64, bytes: &[u8]) {
     unsafe { api::message::send(pid.0) };
 }
 
+/// Sends ready-made bytes that lie in several places.
+pub fn send_parts(pid: Pid, tag: i64, parts: &[&[u8]]) {
+    send_posted();
+    // SAFETY: a message is made, filled from live slices, and sent.
+    unsafe {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        api::message::create_data(tag, len as u64);
+        for part in parts {
+            api::message::write_data(part.as_ptr(), part.len());
+        }
+        api::message::send(pid.0);
+    }
+}
+
 /// Sends bytes after a while. A timer cannot be taken back cheaply: have few.
 pub fn send_after(pid: Pid, tag: i64, bytes: &[u8], after: Duration) {
     create(tag, bytes);

@@ -1,12 +1,9 @@
 //! A message as it came: one piece of the receive buffer, and where its parts are.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::Deref;
 
-use bytes::Bytes;
-
-use crate::nats::error::HeaderError;
-use crate::nats::headers::{Headers, StatusCode};
+use crate::message::{MessageParts, NatsMessage, StatusCode};
 
 /// A message for a subscription.
 ///
@@ -19,18 +16,8 @@ use crate::nats::headers::{Headers, StatusCode};
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerMessage {
     pub(super) sid: u64,
-    /// The whole operation: control line, headers, payload, line end.
-    pub(super) op: Bytes,
-    pub(super) parts: Parts,
-}
-
-/// Where the parts of a message are in its operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Parts {
-    pub(super) subject: Range<usize>,
-    pub(super) reply: Option<Range<usize>>,
-    pub(super) headers: Option<Range<usize>>,
-    pub(super) payload: Range<usize>,
+    pub(super) wire_len: usize,
+    pub(super) message: NatsMessage,
 }
 
 impl ServerMessage {
@@ -39,55 +26,22 @@ impl ServerMessage {
         self.sid
     }
 
-    /// The subject that it was published to.
-    pub fn subject(&self) -> &str {
-        self.text(&self.parts.subject)
-    }
-
-    /// Where an answer is expected.
-    pub fn reply(&self) -> Option<&str> {
-        self.parts.reply.as_ref().map(|range| self.text(range))
-    }
-
-    /// The payload.
-    pub fn payload(&self) -> &[u8] {
-        self.slice(&self.parts.payload)
-    }
-
-    /// The payload, sharing the buffer.
-    pub fn payload_bytes(&self) -> Bytes {
-        self.op.slice_ref(self.payload())
-    }
-
-    /// The headers as they came, unread.
-    pub fn header_block(&self) -> Option<&[u8]> {
-        self.parts.headers.as_ref().map(|range| self.slice(range))
-    }
-
-    /// The headers; none of them if it came without. A publisher can send any bytes for headers,
-    /// so that this can fail.
-    pub fn headers(&self) -> Result<Headers, HeaderError> {
-        self.header_block().map_or(Ok(Headers::new()), Headers::parse)
-    }
-
-    /// The status in the first line of the headers, if any: 503 says that nobody is there to answer.
-    pub fn status(&self) -> Option<StatusCode> {
-        StatusCode::peek(self.header_block()?)
-    }
-
     /// How many bytes it was on the wire.
     pub fn wire_len(&self) -> usize {
-        self.op.len()
+        self.wire_len
     }
 
-    /// The ranges are the decoder's, which made them together with `op`.
-    fn slice(&self, range: &Range<usize>) -> &[u8] {
-        self.op.get(range.clone()).unwrap_or_default()
+    /// The message, without for whom it is.
+    pub fn into_message(self) -> NatsMessage {
+        self.message
     }
+}
 
-    /// The decoder has checked that it is UTF-8.
-    fn text(&self, range: &Range<usize>) -> &str {
-        std::str::from_utf8(self.slice(range)).unwrap_or_default()
+impl Deref for ServerMessage {
+    type Target = NatsMessage;
+
+    fn deref(&self) -> &NatsMessage {
+        &self.message
     }
 }
 
@@ -95,9 +49,64 @@ impl fmt::Debug for ServerMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerMessage")
             .field("sid", &self.sid)
+            .field("message", &self.message)
+            .finish()
+    }
+}
+
+/// A message where it lies in the receive buffer: for who hands it on before reading the next one.
+#[derive(Clone, Copy)]
+pub struct MessageView<'a> {
+    pub(super) sid: u64,
+    /// The whole operation: control line, headers, payload, line end.
+    pub(super) op: &'a [u8],
+    pub(super) parts: MessageParts,
+}
+
+impl<'a> MessageView<'a> {
+    /// The subscription that it is for.
+    pub fn sid(&self) -> u64 {
+        self.sid
+    }
+
+    /// The subject that it was published to.
+    pub fn subject(&self) -> &'a str {
+        self.parts.subject(self.op)
+    }
+
+    /// Where an answer is expected.
+    pub fn reply(&self) -> Option<&'a str> {
+        self.parts.reply(self.op)
+    }
+
+    /// What it says.
+    pub fn payload(&self) -> &'a [u8] {
+        self.parts.payload(self.op)
+    }
+
+    /// The status in the first line of the headers, if any.
+    pub fn status(&self) -> Option<StatusCode> {
+        self.parts.status(self.op)
+    }
+
+    /// All of it as it came.
+    pub fn wire(&self) -> &'a [u8] {
+        self.op
+    }
+
+    /// Where its parts are in that.
+    pub(crate) fn parts(&self) -> MessageParts {
+        self.parts
+    }
+}
+
+impl fmt::Debug for MessageView<'_> {
+    /// Without what it says, which is other people's data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageView")
+            .field("sid", &self.sid)
             .field("subject", &self.subject())
             .field("reply", &self.reply())
-            .field("status", &self.status())
             .field("payload_len", &self.payload().len())
             .finish()
     }

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::server_error::ServerError;
 use super::server_info::ServerInfo;
 
-pub use decoder::{Decoder, DEFAULT_MAX_MESSAGE_BYTES};
-pub use message::ServerMessage;
+pub use decoder::{Decoder, OpView, DEFAULT_MAX_MESSAGE_BYTES};
+pub use message::{MessageView, ServerMessage};
 pub(crate) use outbox::push_decimal;
 pub use outbox::{Batch, Outbox, DEFAULT_MAX_PAYLOAD};
 

@@ -1,8 +1,8 @@
 //! Publishes into bytes.
 
+use crate::message::Headers;
 use crate::message::Subject;
 use crate::nats::error::OutboxError;
-use crate::nats::headers::Headers;
 
 /// The `max_payload` of a server that was not told otherwise: 1 MiB.
 pub const DEFAULT_MAX_PAYLOAD: usize = 1 << 20;

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use watermelon_proto::proto as other;
 
 use super::*;
+use crate::message::Headers;
 use crate::nats::error::{DecodeError, OutboxError};
-use crate::nats::headers::Headers;
 
 /// Everything that `chunks` decode to, and how it ended.
 fn decode<'a>(

@@ -3,10 +3,31 @@
 
 use std::fmt;
 
-use super::error::{shown_bytes, HeaderError};
-use crate::error::shown;
+use thiserror::Error;
+
+use crate::error::{shown, shown_bytes};
 
 const VERSION: &[u8] = b"NATS/1.0";
+
+/// A header that is refused, or a block of headers that is none.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum HeaderError {
+    /// A name is made of visible ASCII characters without `:`.
+    #[error("{0} is not a header name: 1 to 1024 visible ASCII characters other than a colon")]
+    Name(String),
+    /// A value could end its line.
+    #[error("the value of the header {0} has a line break or another control character")]
+    Value(String),
+    /// The block does not start with `NATS/1.0`.
+    #[error("headers start with NATS/1.0, these start with {0}")]
+    Version(String),
+    /// What follows `NATS/1.0` is not three digits and a text.
+    #[error("{0} is not a status line: three digits and a text follow NATS/1.0")]
+    Status(String),
+    /// A line has no colon.
+    #[error("the header line {0} has no name before a colon")]
+    Line(String),
+}
 
 /// The headers of a message, in their order. Names are compared as they are written: `Id` and `id`
 /// are two names.
