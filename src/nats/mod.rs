@@ -54,6 +54,7 @@ mod config;
 mod error;
 mod headers;
 mod inbox;
+mod request_many;
 mod rng;
 mod server_error;
 mod server_info;
@@ -74,6 +75,7 @@ pub use error::{
 pub use crate::message::{InvalidSubject, QueueGroup, Subject, SubjectPattern, SubjectRule};
 pub use headers::{Headers, StatusCode};
 pub use inbox::Inbox;
+pub use request_many::{Gather, GatherEnd, Gathering, RequestMany};
 pub use server_error::{Operation, PermissionViolation, ServerError};
 pub use server_info::ServerInfo;
 pub use session::{CloseReason, DisconnectReason, Event, Input, Output, Session, Stats, Status};
