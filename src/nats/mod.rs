@@ -49,10 +49,12 @@
 //! connection, waits in a bounded buffer and goes out in order after the next handshake. What does
 //! not fit is an error at the call.
 
+mod auth;
 mod codec;
 mod config;
 mod error;
 mod inbox;
+mod request_many;
 mod rng;
 mod server_error;
 mod server_info;
@@ -60,13 +62,15 @@ mod session;
 mod url;
 mod websocket;
 
+pub use auth::AuthError;
 pub use codec::{
     Batch, ControlOp, Decoder, MessageView, OpView, Outbox, ServerMessage, ServerOp,
     DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_PAYLOAD,
 };
 pub use config::{Auth, ReconnectDelays, SessionConfig};
 pub use error::{
-    DecodeError, FlushError, InvalidConfig, OutboxError, PublishError, SubscribeError, UrlError,
+    DecodeError, FlushError, InvalidConfig, OutboxError, PublishError, RequestError,
+    RequestRefused, SubscribeError, UrlError,
 };
 // The rules of subjects are the core's; what the client's own API is made of is found here too.
 pub use crate::message::{
@@ -74,8 +78,11 @@ pub use crate::message::{
     SubjectRule,
 };
 pub use inbox::Inbox;
+pub use request_many::{Gather, GatherEnd, Gathering, RequestMany};
 pub use server_error::{Operation, PermissionViolation, ServerError};
 pub use server_info::ServerInfo;
-pub use session::{CloseReason, DisconnectReason, Event, Input, Output, Session, Stats, Status};
+pub use session::{
+    CloseReason, DisconnectReason, Event, Input, Output, RequestId, Session, Stats, Status,
+};
 pub use url::ServerUrl;
 pub use websocket::{Frame, FrameError, FrameReader};
