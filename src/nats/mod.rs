@@ -78,4 +78,4 @@ pub use server_error::{Operation, PermissionViolation, ServerError};
 pub use server_info::ServerInfo;
 pub use session::{CloseReason, DisconnectReason, Event, Input, Output, Session, Stats, Status};
 pub use url::ServerUrl;
-pub use websocket::{Frame, FrameError, FrameReader};
+pub use websocket::{Frame, FrameError, FrameReader, FrameWriter, Handshake, HandshakeError};

@@ -2,11 +2,10 @@
 //! publish at once goes out in one frame.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tungstenite::protocol::{Role, WebSocketConfig};
-use tungstenite::{Message as Frame, WebSocket};
 
 use super::clock;
 use super::gateway;
@@ -14,7 +13,7 @@ use super::logger;
 use super::mail::{self, Answer, NoAnswer, SupervisorMail, Waiter};
 use super::names::{self, Lookup};
 use super::reader::{self, ReaderMail, ReaderStart, Route};
-use super::stream::Stream;
+use super::stream::{FrameSocket, Stream};
 use super::sys::{self, Permissions, Pid, Received};
 use super::timer::Timer;
 use crate::agent::AgentId;
@@ -194,7 +193,7 @@ struct Link {
     dial: u64,
     link: i64,
     reader: Pid,
-    socket: Option<WebSocket<Stream>>,
+    socket: Option<FrameSocket>,
 }
 
 struct Connection {
@@ -224,8 +223,6 @@ struct Connection {
 }
 
 impl Connection {
-    /// A write that takes longer means that the server does not read.
-    const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
     /// So much is written at once at the most; what waits beyond it goes into the next frame.
     const WRITE_AT: usize = 256 * 1024;
 
@@ -428,30 +425,25 @@ impl Connection {
         }
     }
 
-    fn opened(&mut self, dial: u64, reader: Pid, mut stream: Stream) {
+    fn opened(&mut self, dial: u64, reader: Pid, stream: Stream) {
         let Some(link) = self.link.as_mut().filter(|link| link.dial == dial) else {
             // A dial that was given up; the stream is closed when the last handle to it goes.
             return sys::kill(reader);
         };
-        // The handle's timeouts did not travel with it.
-        if let Err(error) = stream.set_write_timeout(Some(Self::WRITE_TIMEOUT)) {
-            log::warn!("writes have no timeout: {error}");
-        }
-        let config = WebSocketConfig::default().write_buffer_size(0);
-        link.socket = Some(WebSocket::from_raw_socket(stream, Role::Client, Some(config)));
+        link.socket = Some(FrameSocket::new(stream));
         self.session.handle_input(clock::now(), Input::Opened { dial });
     }
 
     fn write(&mut self, bytes: Vec<u8>) {
         if !bytes.is_empty() {
-            self.send(Frame::Binary(bytes.into()));
+            self.send(|socket| socket.write(&bytes));
         }
     }
 
-    fn send(&mut self, frame: Frame) {
+    fn send(&mut self, send: impl FnOnce(&mut FrameSocket) -> io::Result<()>) {
         let Some(link) = self.link.as_mut() else { return };
         let Some(socket) = link.socket.as_mut() else { return };
-        if let Err(error) = socket.send(frame) {
+        if let Err(error) = send(socket) {
             let (dial, reason) = (link.dial, format!("a write failed: {error}"));
             self.session.handle_input(clock::now(), Input::Closed { dial, reason });
         }
@@ -459,7 +451,7 @@ impl Connection {
 
     fn pong(&mut self, dial: u64, payload: &[u8]) {
         if self.link.as_ref().is_some_and(|link| link.dial == dial) {
-            self.send(Frame::Pong(payload.to_vec().into()));
+            self.send(|socket| socket.pong(payload));
         }
     }
 

@@ -23,6 +23,8 @@ mod clock;
 #[cfg_attr(not(feature = "wasm-nats"), path = "connection_off.rs")]
 mod connection;
 mod deaths;
+#[cfg(feature = "wasm-nats")]
+mod dial;
 mod events;
 mod facade;
 mod gateway;
