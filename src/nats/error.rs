@@ -3,6 +3,8 @@
 
 use thiserror::Error;
 
+use super::certificates::CertificateError;
+use super::websocket::UpgradeHeaderError;
 use crate::error::{shown, SHOWN};
 use crate::message::InvalidSubject;
 
@@ -233,4 +235,10 @@ pub enum InvalidConfig {
         /// What is allowed.
         allowed: &'static str,
     },
+    /// A header that the upgrade request cannot have.
+    #[error(transparent)]
+    Header(#[from] UpgradeHeaderError),
+    /// Text that has no certificates.
+    #[error("the certificates of the CA: {0}")]
+    Certificates(#[from] CertificateError),
 }

@@ -49,6 +49,7 @@
 //! connection, waits in a bounded buffer and goes out in order after the next handshake. What does
 //! not fit is an error at the call.
 
+mod certificates;
 mod codec;
 mod config;
 mod error;
@@ -61,6 +62,7 @@ mod session;
 mod url;
 mod websocket;
 
+pub use certificates::{CertificateError, Certificates};
 pub use codec::{
     Batch, ControlOp, Decoder, Outbox, ServerMessage, ServerOp, DEFAULT_MAX_MESSAGE_BYTES,
     DEFAULT_MAX_PAYLOAD,
@@ -78,4 +80,7 @@ pub use server_error::{Operation, PermissionViolation, ServerError};
 pub use server_info::ServerInfo;
 pub use session::{CloseReason, DisconnectReason, Event, Input, Output, Session, Stats, Status};
 pub use url::ServerUrl;
-pub use websocket::{Frame, FrameError, FrameReader, FrameWriter, Handshake, HandshakeError};
+pub use websocket::{
+    Frame, FrameError, FrameReader, FrameWriter, Handshake, HandshakeError, UpgradeHeaderError,
+    UpgradeHeaders,
+};

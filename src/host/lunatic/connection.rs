@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock;
+use super::dial::{self, DialOptions};
 use super::gateway;
 use super::logger;
 use super::mail::{self, Answer, NoAnswer, SupervisorMail, Waiter};
@@ -31,6 +32,7 @@ use crate::nats::{
 pub(super) struct ConnectionStart {
     owner: Owner,
     session: SessionConfig,
+    dial: DialOptions,
     log_level: u8,
 }
 
@@ -57,6 +59,8 @@ impl ConnectionStart {
             NatsAuth::User { user, password } => {
                 Auth::UserPassword { user: user.clone(), password: password.clone() }
             }
+            // The dial reads it.
+            NatsAuth::NKey(_) | NatsAuth::Credentials(_) => Auth::None,
         };
         let options = &config.nats_options;
         session.connect_timeout = options.connect_timeout;
@@ -71,13 +75,14 @@ impl ConnectionStart {
         session.max_pending_messages = options.max_pending_messages;
         session.validate().map_err(|error| Error::Node(error.to_string()))?;
         let owner = Owner::Node { node_id: config.node_id.to_string() };
-        Ok(Some(Self { owner, session, log_level: logger::level() }))
+        let dial = DialOptions::of_node(config).map_err(Error::Node)?;
+        Ok(Some(Self { owner, session, dial, log_level: logger::level() }))
     }
 }
 
 /// Starts a connection of this process's own. It is not linked: a fault in it is an error for who
 /// uses it, and no death.
-pub(super) fn start_own(session: SessionConfig) -> Result<Pid, String> {
+pub(super) fn start_own(session: SessionConfig, dial: DialOptions) -> Result<Pid, String> {
     /// As the root grants the node's.
     const MAX_MEMORY: u64 = 1 << 30;
     let permissions = Permissions::none().map(|none| none.max_memory(MAX_MEMORY).may_spawn());
@@ -85,7 +90,7 @@ pub(super) fn start_own(session: SessionConfig) -> Result<Pid, String> {
     let connection = sys::spawn(&permissions, None, process)?;
     let owner = Owner::Process { pid: sys::this().0 };
     let log_level = logger::level();
-    mail::start(connection, &Some(ConnectionStart { owner, session, log_level }));
+    mail::start(connection, &Some(ConnectionStart { owner, session, dial, log_level }));
     Ok(connection)
 }
 
@@ -117,8 +122,8 @@ pub(super) enum Mail<'a> {
     StopListening,
     /// Answer when the server has everything that was published until now.
     Flush { waiter: Waiter },
-    /// The reader has a socket.
-    Opened { dial: u64, reader: u64, stream: Stream },
+    /// The reader has a socket, and the credentials that it has read.
+    Opened { dial: u64, reader: u64, stream: Stream, auth: Option<Auth> },
     /// The reader got none.
     DialFailed { dial: u64, reason: &'a str },
     /// The reader's socket is closed.
@@ -194,6 +199,8 @@ struct Link {
     link: i64,
     reader: Pid,
     socket: Option<FrameSocket>,
+    /// What it means if the reader dies before it has a socket.
+    cause_of_death: String,
 }
 
 struct Connection {
@@ -201,6 +208,7 @@ struct Connection {
     /// What it is registered under while it is up.
     online: String,
     session: Session,
+    dial: DialOptions,
     log_level: u8,
     inbox: [u8; 16],
     link: Option<Link>,
@@ -238,6 +246,7 @@ impl Connection {
             owner: start.owner,
             online,
             session,
+            dial: start.dial,
             log_level: start.log_level,
             inbox: clock::random(),
             link: None,
@@ -314,7 +323,9 @@ impl Connection {
                 mail::answer(waiter, &Answer::Ok(&[]));
                 self.over = true;
             }
-            Mail::Opened { dial, reader, stream } => self.opened(dial, Pid(reader), stream),
+            Mail::Opened { dial, reader, stream, auth } => {
+                self.opened(dial, Pid(reader), stream, auth);
+            }
             Mail::DialFailed { dial, reason } => {
                 let reason = reason.to_owned();
                 self.session.handle_input(now, Input::DialFailed { dial, reason });
@@ -397,11 +408,13 @@ impl Connection {
 
     fn dial(&mut self, dial: u64, server: ServerUrl, timeout: Duration) {
         self.drop_link();
+        let cause_of_death = dial::cause_of_death(&server);
         let start = ReaderStart {
             owner: sys::this().0,
             dial,
             server,
             timeout,
+            options: self.dial.clone(),
             inbox: self.inbox,
             routes: self.routes.iter().map(|(&sid, route)| (sid, route.clone())).collect(),
             counts: matches!(self.owner, Owner::Process { .. }),
@@ -411,13 +424,17 @@ impl Connection {
         // One message of the largest size, its frame, and its copies on the way.
         const MAX_MEMORY: u64 = 256 << 20;
         let permissions = Permissions::none().map(|none| none.max_memory(MAX_MEMORY));
+        let permissions = permissions.map(|some| match self.dial.has_files() {
+            true => some.may_spawn(),
+            false => some,
+        });
         let spawned = permissions
             .ok_or_else(|| "this process may not make configs".to_owned())
             .and_then(|permissions| sys::spawn(&permissions, Some(link), reader::process));
         match spawned {
             Ok(reader) => {
                 mail::start(reader, &start);
-                self.link = Some(Link { dial, link, reader, socket: None });
+                self.link = Some(Link { dial, link, reader, socket: None, cause_of_death });
             }
             Err(reason) => {
                 self.session.handle_input(clock::now(), Input::DialFailed { dial, reason });
@@ -425,12 +442,15 @@ impl Connection {
         }
     }
 
-    fn opened(&mut self, dial: u64, reader: Pid, stream: Stream) {
+    fn opened(&mut self, dial: u64, reader: Pid, stream: Stream, auth: Option<Auth>) {
         let Some(link) = self.link.as_mut().filter(|link| link.dial == dial) else {
             // A dial that was given up; the stream is closed when the last handle to it goes.
             return sys::kill(reader);
         };
         link.socket = Some(FrameSocket::new(stream));
+        if let Some(auth) = auth {
+            self.session.set_auth(auth);
+        }
         self.session.handle_input(clock::now(), Input::Opened { dial });
     }
 
@@ -474,11 +494,10 @@ impl Connection {
         // Otherwise a reader whose dial is over.
         let Some(link) = self.link.as_ref().filter(|link| link.link == tag) else { return };
         // It died without a word: a trap in the TLS handshake, or a fault of ours.
-        let (dial, opened) = (link.dial, link.socket.is_some());
-        let reason = "the reader died: a failed TLS handshake, or a bad host name".to_owned();
-        let input = match opened {
-            true => Input::Closed { dial, reason },
-            false => Input::DialFailed { dial, reason },
+        let dial = link.dial;
+        let input = match link.socket {
+            Some(_) => Input::Closed { dial, reason: "the reader died".to_owned() },
+            None => Input::DialFailed { dial, reason: link.cause_of_death.clone() },
         };
         self.session.handle_input(clock::now(), input);
         self.work();

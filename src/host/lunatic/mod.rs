@@ -27,6 +27,8 @@ mod deaths;
 mod dial;
 mod events;
 mod facade;
+#[cfg(feature = "wasm-nats")]
+mod files;
 mod gateway;
 mod keeper;
 mod local;

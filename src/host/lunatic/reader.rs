@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::connection::Mail;
-use super::dial;
+use super::dial::{self, DialOptions};
 use super::gateway;
 use super::logger;
 use super::mail::{self, AgentMail, Delivery, Input, DELIVERIES};
@@ -30,6 +30,7 @@ pub(super) struct ReaderStart {
     pub(super) dial: u64,
     pub(super) server: ServerUrl,
     pub(super) timeout: Duration,
+    pub(super) options: DialOptions,
     pub(super) inbox: [u8; 16],
     pub(super) routes: Vec<(u64, Route)>,
     /// Whether the owner wants to know how much came for each subscription.
@@ -101,10 +102,10 @@ impl Reader {
     const READ_BUFFER: usize = 128 * 1024;
 
     fn connect(start: ReaderStart) -> Result<Self, String> {
-        let stream = dial::dial(&start.server, start.timeout)?;
+        let (stream, auth) = dial::dial(&start.server, &start.options, start.timeout)?;
         let (owner, dial) = (Pid(start.owner), start.dial);
         let reader = sys::this().0;
-        mail::send(owner, &Mail::Opened { dial, reader, stream: stream.clone() });
+        mail::send(owner, &Mail::Opened { dial, reader, stream: stream.clone(), auth });
         Ok(Self {
             owner,
             dial,

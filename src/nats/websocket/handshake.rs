@@ -3,9 +3,9 @@
 use sha1::{Digest, Sha1};
 use thiserror::Error;
 
+use super::headers::UpgradeHeaders;
 use crate::error::shown;
 use crate::nats::ServerUrl;
-use crate::secret::Secret;
 
 /// Asks a server for the upgrade, and reads its answer.
 ///
@@ -72,16 +72,16 @@ impl Handshake {
     /// A longer head is none.
     pub const MAX_HEAD: usize = 16 * 1024;
 
-    /// The upgrade of a connection to `url`, with `headers` that the caller has checked; `key` is
-    /// to be random.
-    pub fn new(url: &ServerUrl, headers: &[(String, Secret)], key: [u8; 16]) -> Self {
+    /// The upgrade of a connection to `url`, with `headers` beside the handshake's own; `key` is to
+    /// be random.
+    pub fn new(url: &ServerUrl, headers: &UpgradeHeaders, key: [u8; 16]) -> Self {
         let key = base64(&key);
         let mut request = Vec::with_capacity(512);
         let (target, authority) = (url.request_target(), url.authority());
         for part in ["GET ", &target, " HTTP/1.1\r\nHost: ", &authority, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ", &key] {
             request.extend_from_slice(part.as_bytes());
         }
-        for (name, value) in headers {
+        for (name, value) in headers.iter() {
             for part in ["\r\n", name, ": ", value.expose()] {
                 request.extend_from_slice(part.as_bytes());
             }
@@ -279,7 +279,7 @@ mod tests {
 
     fn handshake() -> Handshake {
         let url = ServerUrl::parse("ws://localhost:8080").expect("a URL");
-        Handshake::new(&url, &[], KEY)
+        Handshake::new(&url, &UpgradeHeaders::default(), KEY)
     }
 
     fn answer(more: &str) -> String {
@@ -307,10 +307,11 @@ mod tests {
     #[test]
     fn the_request_is_the_one_of_the_rfc() {
         let url = ServerUrl::parse("wss://u:p@nats.example.com:8443/chat/x?a=b").expect("a URL");
-        let headers = [
-            ("Authorization".to_owned(), Secret::new("Bearer geheim")),
-            ("X-Tenant".to_owned(), Secret::new("blue")),
+        let headers = vec![
+            ("Authorization".to_owned(), "Bearer geheim".into()),
+            ("X-Tenant".to_owned(), "blue".into()),
         ];
+        let headers = UpgradeHeaders::new(headers).expect("headers");
         let handshake = Handshake::new(&url, &headers, KEY);
         let expected = "GET /chat/x?a=b HTTP/1.1\r\nHost: nats.example.com:8443\r\n\
              Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\

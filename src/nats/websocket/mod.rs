@@ -3,9 +3,11 @@
 //! insists on is an error that names it.
 
 mod handshake;
+mod headers;
 mod reader;
 mod writer;
 
 pub use handshake::{Handshake, HandshakeError};
+pub use headers::{UpgradeHeaderError, UpgradeHeaders};
 pub use reader::{Frame, FrameError, FrameReader};
 pub use writer::FrameWriter;
