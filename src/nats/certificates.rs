@@ -79,7 +79,7 @@ fn is_der_in_base64(text: &[u8]) -> bool {
     let padding = text.iter().rev().take_while(|&&byte| byte == b'=').count();
     let digits = &text[..text.len() - padding];
     let is_base64 = digits.iter().all(|byte| value(*byte).is_some());
-    if !is_base64 || padding > 2 || text.len() % 4 != 0 {
+    if !is_base64 || padding > 2 || !text.len().is_multiple_of(4) {
         return false;
     }
     let len = text.len() / 4 * 3 - padding;

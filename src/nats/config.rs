@@ -23,6 +23,18 @@ pub enum Auth {
         /// The password.
         password: Secret,
     },
+    /// Whoever has a user's key: its seed, `SU…`, which signs the server's nonce. Itself it is never
+    /// sent.
+    NKey(Secret),
+    /// The text of a `.creds` file: a user's JWT and the seed that goes with it.
+    Credentials(Secret),
+    /// The same two in two pieces.
+    Jwt {
+        /// The user's JWT.
+        jwt: Secret,
+        /// The seed of the key that the JWT is for.
+        seed: Secret,
+    },
 }
 
 /// How long to wait between attempts to connect: the first one at once, then `first`, twice that,
@@ -76,6 +88,10 @@ pub struct SessionConfig {
     /// After how many failed attempts in a row to give up; not counting the very first one at the
     /// start. Default: none, which is never.
     pub max_reconnects: Option<u32>,
+    /// After how many refusals of our credentials in a row, all for the same reason and whichever
+    /// server they come from, to give up; an attempt that fails otherwise neither counts nor ends
+    /// the row. Default: none, which is never: credentials are read anew for each attempt.
+    pub max_auth_failures: Option<u32>,
     /// Whether to go on when no server can be reached at the start. If not, each is tried once.
     /// Default: true.
     pub retry_on_failed_connect: bool,
@@ -93,6 +109,10 @@ pub struct SessionConfig {
     /// How many subscriptions there can be. Default: 65,536; worst case in memory 2.1 KB each with
     /// the longest subjects and queue groups (140 MB), 10 MB with short ones.
     pub max_subscriptions: usize,
+    /// How many requests of [`Session::request`](super::Session::request) may be unanswered.
+    /// Default: 16,384; worst case in memory 1.2 KB each with the longest subjects (20 MB), 3 MB with
+    /// short ones.
+    pub max_requests: usize,
 }
 
 impl Default for SessionConfig {
@@ -109,12 +129,14 @@ impl Default for SessionConfig {
             ping_interval: Duration::from_secs(120),
             max_pings_out: 2,
             max_reconnects: None,
+            max_auth_failures: None,
             retry_on_failed_connect: true,
             reconnect: ReconnectDelays::default(),
             max_pending_bytes: 8 << 20,
             max_pending_messages: 65_536,
             max_unwritten_bytes: 8 << 20,
             max_subscriptions: 65_536,
+            max_requests: 16_384,
         }
     }
 }
@@ -129,7 +151,7 @@ impl SessionConfig {
         Ok(Self { servers: servers?, ..Self::default() })
     }
 
-    /// Checks every value.
+    /// Checks every value, and the credentials as far as that can be done without a server.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         if self.servers.is_empty() {
             let max = Self::MAX_SERVERS;
@@ -158,7 +180,10 @@ impl SessionConfig {
         }
         let pings = self.max_pings_out;
         let ok = (1..=1000).contains(&pings);
-        range("max_pings_out", ok, pings.to_string(), "1 to 1000")
+        range("max_pings_out", ok, pings.to_string(), "1 to 1000")?;
+        let zero = self.max_auth_failures == Some(0);
+        range("max_auth_failures", !zero, "0".to_owned(), "1 or more, or none for never")?;
+        self.auth.check().map_err(InvalidConfig::Auth)
     }
 }
 
@@ -192,6 +217,9 @@ mod tests {
             (|c| c.max_pings_out = 0, "max_pings_out is 0"),
             (|c| c.reconnect.first = Duration::ZERO, "reconnect.first"),
             (|c| c.name = Some("x".repeat(257)), "name's length is 257"),
+            (|c| c.max_auth_failures = Some(0), "max_auth_failures is 0"),
+            (|c| c.auth = Auth::NKey("SUGEHEIM".into()), "the seed has 8 characters"),
+            (|c| c.auth = Auth::Credentials("".into()), "BEGIN NATS USER JWT"),
         ];
         for (change, expected) in table {
             let mut config = SessionConfig::default();

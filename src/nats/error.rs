@@ -3,7 +3,9 @@
 
 use thiserror::Error;
 
+use super::auth::AuthError;
 use super::certificates::CertificateError;
+use super::server_error::PermissionViolation;
 use super::websocket::UpgradeHeaderError;
 use crate::error::{shown, SHOWN};
 use crate::message::InvalidSubject;
@@ -116,6 +118,9 @@ pub enum SubscribeError {
     /// The number given by the caller is in use, or 0.
     #[error("the subscription id {0} is in use or zero")]
     SidTaken(u64),
+    /// The session drains: it takes nothing new.
+    #[error("the connection drains, and takes no new subscription")]
+    Draining,
     /// The session was closed.
     #[error("the connection is closed")]
     Closed,
@@ -143,6 +148,50 @@ pub enum PublishError {
         /// The limit in bytes.
         max_bytes: usize,
     },
+    /// The session drains: its subscriptions have ended, and it closes as soon as the server has what
+    /// was published before.
+    #[error("the connection drains, and takes no new message")]
+    Draining,
+    /// The session was closed.
+    #[error("the connection is closed")]
+    Closed,
+}
+
+/// A request that [`Session`](super::Session) refuses; nothing of it is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RequestRefused {
+    /// It could not be sent to any server: the subject, or its size.
+    #[error(transparent)]
+    Invalid(#[from] OutboxError),
+    /// Too many are unanswered.
+    #[error("{max} requests are unanswered, which is the limit")]
+    TooMany {
+        /// `max_requests`.
+        max: usize,
+    },
+    /// The subscription for the answers cannot be made.
+    #[error("no inbox for the answers: {0}")]
+    Inbox(#[source] SubscribeError),
+    /// There is no room for it, or the session drains or is closed.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// Why a request that was taken has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Error, serde::Serialize, serde::Deserialize)]
+pub enum RequestError {
+    /// None came in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The server says that nobody listens (503).
+    #[error("nobody listens on the subject")]
+    NoResponders,
+    /// The connection that it was sent on broke: whether somebody has it is not known.
+    #[error("the connection broke before there was an answer")]
+    Disconnected,
+    /// The server does not let us publish there, or not subscribe to our inbox.
+    #[error("{0}")]
+    PermissionDenied(PermissionViolation),
     /// The session was closed.
     #[error("the connection is closed")]
     Closed,
@@ -241,4 +290,7 @@ pub enum InvalidConfig {
     /// Text that has no certificates.
     #[error("the certificates of the CA: {0}")]
     Certificates(#[from] CertificateError),
+    /// The credentials are damaged, or of another kind.
+    #[error("auth cannot be used: {0}")]
+    Auth(#[source] AuthError),
 }

@@ -49,12 +49,14 @@
 //! connection, waits in a bounded buffer and goes out in order after the next handshake. What does
 //! not fit is an error at the call.
 
+mod auth;
 mod certificates;
 mod codec;
 mod config;
 mod error;
 mod headers;
 mod inbox;
+mod request_many;
 mod rng;
 mod server_error;
 mod server_info;
@@ -62,6 +64,7 @@ mod session;
 mod url;
 mod websocket;
 
+pub use auth::AuthError;
 pub use certificates::{CertificateError, Certificates};
 pub use codec::{
     Batch, ControlOp, Decoder, Outbox, ServerMessage, ServerOp, DEFAULT_MAX_MESSAGE_BYTES,
@@ -69,16 +72,19 @@ pub use codec::{
 };
 pub use config::{Auth, ReconnectDelays, SessionConfig};
 pub use error::{
-    DecodeError, FlushError, HeaderError, InvalidConfig, OutboxError, PublishError, SubscribeError,
-    UrlError,
+    DecodeError, FlushError, HeaderError, InvalidConfig, OutboxError, PublishError, RequestError,
+    RequestRefused, SubscribeError, UrlError,
 };
 // The rules of subjects are the core's; what the client's own API is made of is found here too.
 pub use crate::message::{InvalidSubject, QueueGroup, Subject, SubjectPattern, SubjectRule};
 pub use headers::{Headers, StatusCode};
 pub use inbox::Inbox;
+pub use request_many::{Gather, GatherEnd, Gathering, RequestMany};
 pub use server_error::{Operation, PermissionViolation, ServerError};
 pub use server_info::ServerInfo;
-pub use session::{CloseReason, DisconnectReason, Event, Input, Output, Session, Stats, Status};
+pub use session::{
+    CloseReason, DisconnectReason, Event, Input, Output, RequestId, Session, Stats, Status,
+};
 pub use url::ServerUrl;
 pub use websocket::{
     Frame, FrameError, FrameReader, FrameWriter, Handshake, HandshakeError, UpgradeHeaderError,

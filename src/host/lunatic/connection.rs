@@ -392,6 +392,8 @@ impl Connection {
                 Output::Event(event) => self.event(&event),
                 // Messages do not come this way here: the reader delivers them.
                 Output::Deliver(_) => {}
+                // Nor does it ask, or end a subscription in that way.
+                Output::Response { .. } | Output::Gathered { .. } | Output::Drained { .. } => {}
                 Output::Flushed { token, result } => self.flushed(token, result.is_ok()),
                 Output::Wait(deadline) => {
                     if !frame.is_empty() {
@@ -519,7 +521,11 @@ impl Connection {
                 // Asked for, it is no news.
                 let level = match reason {
                     CloseReason::ByOwner => log::Level::Debug,
-                    CloseReason::GaveUp { .. } => log::Level::Warn,
+                    CloseReason::Drained => log::Level::Debug,
+                    CloseReason::GaveUp { .. }
+                    | CloseReason::AuthenticationFailed { .. }
+                    | CloseReason::DrainInterrupted
+                    | CloseReason::DrainTimedOut => log::Level::Warn,
                 };
                 log::log!(level, "nats: {event}");
                 self.closed = Some(reason.to_string());

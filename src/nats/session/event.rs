@@ -6,8 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::requests::RequestId;
 use crate::nats::codec::{ControlOp, ServerMessage};
-use crate::nats::error::FlushError;
+use crate::nats::error::{FlushError, RequestError};
+use crate::nats::request_many::GatherEnd;
 use crate::nats::server_error::PermissionViolation;
 use crate::nats::url::ServerUrl;
 use crate::time::Instant;
@@ -54,6 +56,18 @@ pub enum Input {
         /// Their bytes on the wire.
         bytes: u64,
     },
+    /// A reader that delivers by itself dropped messages, since their subscriber was too slow.
+    SlowConsumer {
+        /// For which subscription.
+        sid: u64,
+        /// How many it dropped since the last report.
+        dropped_messages: u64,
+        /// Their bytes on the wire.
+        dropped_bytes: u64,
+        /// Whether these are the first since the subscriber had kept up: once per such transition
+        /// there is an [`Event::SlowConsumer`].
+        began: bool,
+    },
     /// The transport ended, or what came from it could not be decoded.
     Closed {
         /// Which.
@@ -69,7 +83,8 @@ pub enum Input {
 #[derive(Clone, PartialEq, Eq)]
 pub enum Output {
     /// Make a transport to this server; then say [`Input::Opened`] or [`Input::DialFailed`]. Anything
-    /// left of an earlier dial can be dropped.
+    /// left of an earlier dial can be dropped. Until the server's first INFO is handed in, the
+    /// credentials for it can be replaced: [`Session::set_auth`](super::Session::set_auth).
     Dial {
         /// The number that everything from this transport carries.
         dial: u64,
@@ -100,6 +115,28 @@ pub enum Output {
         /// Whether the server has everything that was published before it.
         result: Result<(), FlushError>,
     },
+    /// An answer to a request, or that there is none. Of [`Session::request`](super::Session::request)
+    /// there is exactly one; of `request_many` any number of answers, and then an error or
+    /// [`Output::Gathered`].
+    Response {
+        /// Which request.
+        request: RequestId,
+        /// The answer.
+        result: Result<ServerMessage, RequestError>,
+    },
+    /// A request with many answers got its last one.
+    Gathered {
+        /// Which request.
+        request: RequestId,
+        /// Why there are no more.
+        end: GatherEnd,
+    },
+    /// A subscription was drained: all that the server had sent for it came before this, and it is
+    /// gone.
+    Drained {
+        /// Which.
+        sid: u64,
+    },
     /// There is nothing more to do until the next input, which is a [`Input::Tick`] at this instant
     /// if nothing else comes before.
     Wait(Option<Instant>),
@@ -125,6 +162,15 @@ impl fmt::Debug for Output {
             Self::Flushed { token, result } => {
                 f.debug_struct("Flushed").field("token", token).field("result", result).finish()
             }
+            Self::Response { request, result } => f
+                .debug_struct("Response")
+                .field("request", request)
+                .field("result", result)
+                .finish(),
+            Self::Gathered { request, end } => {
+                f.debug_struct("Gathered").field("request", request).field("end", end).finish()
+            }
+            Self::Drained { sid } => f.debug_struct("Drained").field("sid", sid).finish(),
             Self::Wait(until) => f.debug_tuple("Wait").field(until).finish(),
         }
     }
@@ -181,7 +227,8 @@ pub enum Event {
         /// The subscriptions that have ended by it; they are not made again.
         sids: Vec<u64>,
     },
-    /// The server is about to go, and will end the connection.
+    /// The server is about to go, and will end the connection (lame duck mode). If another is known,
+    /// the session goes there first: see [`DisconnectReason::LameDuck`].
     LameDuck {
         /// The server's URL, without credentials.
         server: String,
@@ -193,6 +240,16 @@ pub enum Event {
         /// How many more there were that could not be read or exceed the limit of 64.
         ignored: usize,
     },
+    /// A subscriber was too slow, and messages for it were dropped: told when that begins, and not
+    /// again before it has kept up. [`Stats`] has the counts.
+    SlowConsumer {
+        /// The subscription.
+        sid: u64,
+        /// What it is subscribed to.
+        subject: String,
+        /// How many were dropped until this was told.
+        dropped_messages: u64,
+    },
     /// There will be no more connection. The last event.
     Closed {
         /// Why.
@@ -200,6 +257,13 @@ pub enum Event {
         /// How many messages had been taken and were never sent.
         unsent_messages: u64,
     },
+}
+
+impl DisconnectReason {
+    /// Whether it is about who we are.
+    pub(super) fn is_auth(&self) -> bool {
+        matches!(self, Self::Authorization(_) | Self::Credentials(_))
+    }
 }
 
 impl fmt::Display for Event {
@@ -236,6 +300,9 @@ impl fmt::Display for Event {
             Self::DiscoveredServers { servers, ignored } => {
                 write!(f, "discovered servers={} ignored={ignored}", servers.join(","))
             }
+            Self::SlowConsumer { sid, subject, dropped_messages } => {
+                write!(f, "slow consumer sid={sid} subject={subject} dropped={dropped_messages}")
+            }
             Self::Closed { reason, unsent_messages } => {
                 write!(f, "closed reason={reason:?} unsent_messages={unsent_messages}")
             }
@@ -255,12 +322,23 @@ pub enum DisconnectReason {
     /// The handshake took longer than `connect_timeout`.
     #[error("no connection within {} ms", .0.as_millis())]
     ConnectTimeout(Duration),
-    /// The server did not answer `max_pings_out` PINGs.
+    /// The server did not answer `max_pings_out` PINGs: what other clients call a stale connection.
+    /// There is no other event for it than [`Event::Disconnected`] with this reason.
     #[error("stale: {0} PINGs were not answered")]
     Stale(u32),
     /// The server does not take the credentials, or not any more; in its words.
     #[error("not authorized: {0}")]
     Authorization(String),
+    /// Our credentials cannot be used, or not for what this server asks. Nothing was sent.
+    #[error("the credentials cannot be used: {0}")]
+    Credentials(String),
+    /// The server is about to go, and another one is known: we left in good order. All that was
+    /// written before has reached it, what was published since goes to the next.
+    #[error("the server is about to go")]
+    LameDuck,
+    /// The owner asked for another connection.
+    #[error("a new connection was asked for")]
+    Forced,
     /// The server ends or refuses the connection for another reason; in its words.
     #[error("the server says: {0}")]
     Server(String),
@@ -283,6 +361,23 @@ pub enum CloseReason {
         /// Why the last one failed.
         last: DisconnectReason,
     },
+    /// Servers refused the credentials as often as `max_auth_failures` allows.
+    #[error("refused {refusals} times, at last since: {last}")]
+    AuthenticationFailed {
+        /// How often in a row, for the same reason.
+        refusals: u32,
+        /// The reason.
+        last: DisconnectReason,
+    },
+    /// Its owner drained it: the server has everything that was published.
+    #[error("drained")]
+    Drained,
+    /// Its owner drained it, and a connection broke meanwhile: what was on its way may be missing.
+    #[error("drained, but a connection broke meanwhile")]
+    DrainInterrupted,
+    /// Its owner drained it, and that took longer than it was to: something may be missing.
+    #[error("closed before all was drained")]
+    DrainTimedOut,
 }
 
 /// Where a session stands.
@@ -324,11 +419,18 @@ pub struct Stats {
     pub reconnects: u64,
     /// Attempts to connect that failed.
     pub failed_attempts: u64,
+    /// Requests that were taken. Their messages are among those in and out.
+    pub requests: u64,
+    /// Messages that were dropped, since their subscriber was too slow.
+    pub dropped_messages: u64,
+    /// Their bytes on the wire.
+    pub dropped_bytes: u64,
     /// Messages that were refused with an error, since a buffer was full.
     pub refused_messages: u64,
     /// Messages that had been taken and were never sent, since the session ended.
     pub unsent_messages: u64,
-    /// Messages that came for no subscription; a few after each `unsubscribe` are natural.
+    /// Messages that came for no subscription, a few after each `unsubscribe` are natural; and answers
+    /// that came too late.
     pub unmatched_messages: u64,
     /// `-ERR`s of the server.
     pub server_errors: u64,

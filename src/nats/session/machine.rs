@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::connect::encode_connect;
+use super::connect::{auth_for, encode_connect};
 use super::*;
 use crate::nats::codec::{ControlOp, ServerMessage};
 use crate::nats::server_error::ServerError;
@@ -12,7 +12,7 @@ impl Session {
 
     pub(super) fn control(&mut self, now: Instant, op: ControlOp) {
         match op {
-            ControlOp::Info(info) => self.info(info),
+            ControlOp::Info(info) => self.info(now, info),
             ControlOp::Pong => self.pong(now),
             ControlOp::Ping => self.ping(),
             ControlOp::Err(error) => self.server_error(now, error),
@@ -21,12 +21,18 @@ impl Session {
     }
 
     /// The first INFO of a transport is answered; a later one replaces what was known.
-    fn info(&mut self, info: Box<ServerInfo>) {
+    fn info(&mut self, now: Instant, info: Box<ServerInfo>) {
         let addresses = info.connect_urls.clone();
         let server = match &mut self.state {
             State::Dialing { server, deadline } => {
                 let (server, deadline) = (server.clone(), *deadline);
-                let connect = encode_connect(&self.config, &server);
+                let connect = match encode_connect(&self.config, &server, &info) {
+                    Ok(connect) => connect,
+                    Err(error) => {
+                        let reason = DisconnectReason::Credentials(error.to_string());
+                        return self.lost(now, reason, true);
+                    }
+                };
                 self.outputs.push_back(Output::Write(connect.into()));
                 self.state = State::Handshake { server: server.clone(), deadline, info };
                 server
@@ -37,17 +43,24 @@ impl Session {
             }
             State::Up(up) => {
                 let is_new = info.lame_duck && !up.info.lame_duck;
+                self.max_payload = max_payload(&info);
                 up.info = info;
                 let server = up.server.clone();
+                // The others that it names come first: one of them may be the only other.
+                self.advertised(&server, &addresses);
                 if is_new {
-                    let server = server.to_string();
-                    self.event(Event::LameDuck { server });
+                    self.lame_duck(now, &server);
                 }
-                server
+                return;
             }
             State::Waiting { .. } | State::Closed => return,
         };
         self.advertised(&server, &addresses);
+    }
+
+    fn lame_duck(&mut self, now: Instant, server: &ServerUrl) {
+        self.event(Event::LameDuck { server: server.to_string() });
+        self.leave(now);
     }
 
     fn advertised(&mut self, by: &ServerUrl, addresses: &[String]) {
@@ -66,6 +79,7 @@ impl Session {
             State::Up(up) => match up.pings.pop_front() {
                 Some(Ping::KeepAlive) => up.unanswered = up.unanswered.saturating_sub(1),
                 Some(Ping::Flush(token)) => self.flushed(token, Ok(())),
+                Some(ping) => self.drain_answered(now, ping),
                 // Nobody asked.
                 None => {}
             },
@@ -91,22 +105,40 @@ impl Session {
         match error {
             ServerError::PermissionViolation(violation) if is_up => {
                 let sids = self.subscriptions.refuse(&violation);
+                self.refuse_requests(&violation, &sids);
                 self.event(Event::PermissionViolation { violation, sids });
             }
-            ServerError::Authorization(error) => {
+            ServerError::Authorization(mut error) => {
                 if is_up {
                     let error = error.clone();
                     self.event(Event::ServerError { error });
+                } else if self.is_nobody() {
+                    // A server that wants none, or finds them in the upgrade, has not come here.
+                    error.push_str(" (no credentials are configured)");
                 }
                 self.lost(now, DisconnectReason::Authorization(error), true);
             }
-            ServerError::Other(error) if is_up => self.event(Event::ServerError { error }),
+            error if is_up && !error.is_fatal() => {
+                self.event(Event::ServerError { error: error.to_string() });
+            }
             error => self.lost(now, DisconnectReason::Server(error.to_string()), true),
         }
     }
 
-    pub(super) fn message(&mut self, message: ServerMessage) {
-        if self.count(message.sid(), 1, message.wire_len() as u64) {
+    /// Whether the attempt under way has no credentials.
+    fn is_nobody(&self) -> bool {
+        match &self.state {
+            State::Dialing { server, .. } | State::Handshake { server, .. } => {
+                matches!(auth_for(&self.config, server), Auth::None)
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn message(&mut self, now: Instant, message: ServerMessage) {
+        if self.requests.inbox_sid() == Some(message.sid()) {
+            self.reply(now, message);
+        } else if self.count(message.sid(), 1, message.wire_len() as u64) {
             self.outputs.push_back(Output::Deliver(message));
         }
     }
@@ -123,10 +155,25 @@ impl Session {
         exists
     }
 
+    pub(super) fn slow_consumer(&mut self, sid: u64, messages: u64, bytes: u64, began: bool) {
+        self.stats.dropped_messages += messages;
+        self.stats.dropped_bytes += bytes;
+        if let Some(subject) = self.subscriptions.subject(sid).filter(|_| began) {
+            let subject = subject.to_owned();
+            self.event(Event::SlowConsumer { sid, subject, dropped_messages: messages });
+        }
+    }
+
     // Time.
 
     /// Does what is due.
     pub(super) fn run_timers(&mut self, now: Instant) {
+        self.expire_requests(now);
+        self.run_state(now);
+        self.run_drain(now);
+    }
+
+    fn run_state(&mut self, now: Instant) {
         loop {
             match &mut self.state {
                 State::Waiting { until } if now >= *until => self.start_dial(now),
@@ -135,6 +182,9 @@ impl Session {
                 {
                     let limit = self.config.connect_timeout;
                     self.lost(now, DisconnectReason::ConnectTimeout(limit), true);
+                }
+                State::Up(Up { leaving: Some(leaving), .. }) if now >= leaving.deadline => {
+                    self.lost(now, DisconnectReason::LameDuck, true);
                 }
                 State::Up(up) if now >= up.next_ping => {
                     if up.unanswered < self.config.max_pings_out {
@@ -181,6 +231,9 @@ impl Session {
         self.stats.reconnects += u64::from(self.ever_connected);
         self.ever_connected = true;
         self.outage.failed = 0;
+        self.refusals = None;
+        self.max_payload = max_payload(&info);
+        let is_lame_duck = info.lame_duck.then(|| server.clone());
         self.event(Event::Connected {
             server: server.to_string(),
             server_name: info.server_name.clone(),
@@ -195,10 +248,14 @@ impl Session {
             next_ping: now + self.config.ping_interval,
             pings: VecDeque::new(),
             unanswered: 0,
+            leaving: None,
         });
         self.outgoing.put_first(self.subscriptions.encode_all());
         for token in std::mem::take(&mut self.offline_flushes) {
             self.outgoing.push_ping(Ping::Flush(token));
+        }
+        if let Some(server) = is_lame_duck {
+            self.lame_duck(now, &server);
         }
     }
 
@@ -213,6 +270,7 @@ impl Session {
                 self.pool.failed(&server);
                 self.stats.failed_attempts += 1;
                 self.outage.failed = self.outage.failed.saturating_add(1);
+                self.count_refusal(&reason);
                 self.event(Event::AttemptFailed {
                     server: server.to_string(),
                     attempt: self.outage.attempts,
@@ -228,15 +286,28 @@ impl Session {
         self.schedule(now, reason);
     }
 
+    fn count_refusal(&mut self, reason: &DisconnectReason) {
+        if reason.is_auth() {
+            let before = self.refusals.take().filter(|(_, known)| known == reason);
+            let refusals = before.map_or(0, |(refusals, _)| refusals).saturating_add(1);
+            self.refusals = Some((refusals, reason.clone()));
+        }
+    }
+
     fn connection_lost(&mut self, now: Instant, up: Up, reason: DisconnectReason) {
+        let left = reason == DisconnectReason::LameDuck;
         self.event(Event::Disconnected { server: up.server.to_string(), reason });
         if now - up.since >= Outage::OVER_AFTER {
             self.outage = Outage::new(now);
         }
-        let unsent = self.outgoing.forget_connection();
-        for token in unanswered(&up).chain(unsent) {
+        let mut pings = Vec::from(up.pings);
+        pings.extend(self.outgoing.forget_connection());
+        for token in flushes(&pings) {
             self.flushed(token, Err(FlushError::Disconnected));
         }
+        // Left at the deadline, the last PING is unanswered.
+        self.drain_disconnected(&pings, left && !pings.contains(&Ping::Move));
+        self.fail_sent_requests();
     }
 
     /// Decides when the next attempt is, if there is to be one.
@@ -244,6 +315,11 @@ impl Session {
         let Outage { attempts, failed, .. } = self.outage;
         if self.allowed_failures().is_some_and(|max| failed >= max) {
             return self.close_for(CloseReason::GaveUp { attempts: failed, last });
+        }
+        let max = self.config.max_auth_failures;
+        if let Some((refusals, last)) = self.refusals.take_if(|(n, _)| max.is_some_and(|m| *n >= m))
+        {
+            return self.close_for(CloseReason::AuthenticationFailed { refusals, last });
         }
         let (servers, delays) = (self.pool.len(), &self.config.reconnect);
         let after = self.outage.delay(now, servers, delays, &mut self.rng);
@@ -265,6 +341,10 @@ impl Session {
         if matches!(self.state, State::Closed) {
             return;
         }
+        if let State::Up(up) = &mut self.state {
+            // There is no other server to hold anything back for.
+            up.leaving = None;
+        }
         while let Some(bytes) = self.next_write() {
             self.outputs.push_back(Output::Write(bytes));
         }
@@ -275,15 +355,18 @@ impl Session {
                 reason: DisconnectReason::Closed,
             });
         }
-        let mut tokens = std::mem::take(&mut self.offline_flushes);
-        if let State::Up(up) = &state {
-            tokens.extend(unanswered(up));
+        let mut pings = Vec::new();
+        if let State::Up(up) = state {
+            pings.extend(up.pings);
         }
         let unsent_messages = self.outgoing.messages;
-        tokens.extend(self.outgoing.clear());
-        for token in tokens {
+        pings.extend(self.outgoing.clear());
+        let offline = std::mem::take(&mut self.offline_flushes);
+        for token in offline.into_iter().chain(flushes(&pings)) {
             self.flushed(token, Err(FlushError::Closed));
         }
+        self.drain_disconnected(&pings, false);
+        self.fail_all_requests();
         self.stats.unsent_messages += unsent_messages;
         self.event(Event::Closed { reason, unsent_messages });
     }
@@ -295,8 +378,17 @@ impl Session {
         let State::Up(up) = &mut self.state else {
             return None;
         };
+        if up.leaving.as_ref().is_some_and(|leaving| leaving.is_last_written) {
+            return None;
+        }
         let frame = self.outgoing.next_frame()?;
+        if let (Some(leaving), Some(Ping::Move)) = (&mut up.leaving, frame.pings.last()) {
+            leaving.is_last_written = true;
+        }
         up.pings.extend(frame.pings);
+        for request in frame.requests {
+            self.requests.sent(request);
+        }
         self.stats.out_messages += frame.messages;
         self.stats.out_bytes += frame.message_bytes as u64;
         Some(frame.bytes)
@@ -312,10 +404,14 @@ impl Session {
     }
 }
 
-/// The flushes among the PINGs that were handed out.
-fn unanswered(up: &Up) -> impl Iterator<Item = u64> + '_ {
-    up.pings.iter().filter_map(|ping| match ping {
+/// The flushes among these PINGs.
+fn flushes(pings: &[Ping]) -> impl Iterator<Item = u64> + '_ {
+    pings.iter().filter_map(|ping| match ping {
         Ping::Flush(token) => Some(*token),
-        Ping::KeepAlive => None,
+        _ => None,
     })
+}
+
+fn max_payload(info: &ServerInfo) -> usize {
+    usize::try_from(info.max_payload).unwrap_or(usize::MAX)
 }

@@ -6,15 +6,17 @@
 //!            ▼                                                     │
 //!  Waiting ──── delay over ──▶ Dialing ── INFO: CONNECT, PING ──▶ Handshake ── PONG ──▶ Up
 //!     ▲                                                                                 │
-//!     └────────────── transport ended, stale, not authorized any more ──────────────────┘
+//!     └──── transport ended, stale, not authorized any more, lame duck, forced ─────────┘
 //! ```
 
 mod connect;
+mod drain;
 mod event;
 mod machine;
 mod outage;
 mod outgoing;
 mod pool;
+mod requests;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::codec::DEFAULT_MAX_PAYLOAD;
 use super::config::{Auth, SessionConfig};
 use super::error::{FlushError, InvalidConfig, PublishError, SubscribeError};
 use super::rng::Rng;
@@ -32,10 +35,13 @@ use super::url::ServerUrl;
 use crate::message::{QueueGroup, SubjectPattern};
 use crate::time::Instant;
 
+use drain::Draining;
 pub use event::{CloseReason, DisconnectReason, Event, Input, Output, Stats, Status};
 use outage::Outage;
 use outgoing::{Outgoing, Ping};
 use pool::Pool;
+pub use requests::RequestId;
+use requests::Requests;
 use subscriptions::{encode_unsub, Subscriptions};
 
 /// How many flushes may be unanswered.
@@ -57,6 +63,13 @@ pub struct Session {
     offline_flushes: Vec<u64>,
     outputs: VecDeque<Output>,
     ever_connected: bool,
+    /// What the server that was connected last takes.
+    max_payload: usize,
+    requests: Requests,
+    /// If it ends in good order.
+    draining: Option<Draining>,
+    /// How often in a row our credentials were refused, and why.
+    refusals: Option<(u32, DisconnectReason)>,
     stats: Stats,
     rng: Rng,
 }
@@ -90,10 +103,20 @@ struct Up {
     pings: VecDeque<Ping>,
     /// Keep-alives since the last answer to one.
     unanswered: u32,
+    /// If we are about to go to another server.
+    leaving: Option<Leaving>,
+}
+
+struct Leaving {
+    /// When we leave at the latest.
+    deadline: Instant,
+    /// Whether the PING that we leave with the answer of is out: nothing is written behind it.
+    is_last_written: bool,
 }
 
 impl Session {
-    /// A session that dials at once. `seed` decides the order of the servers and the jitter; two
+    /// A session that dials at once. `seed` decides the order of the servers, the jitter and the name
+    /// of the inbox for [`Session::request`], so that a good source of randomness should give it; two
     /// sessions with the same seed and the same inputs do the same.
     pub fn new(config: SessionConfig, seed: u64, now: Instant) -> Result<Self, InvalidConfig> {
         config.validate()?;
@@ -102,6 +125,7 @@ impl Session {
         let mut session = Self {
             pool: Pool::new(config.servers.clone(), shuffle),
             subscriptions: Subscriptions::new(config.max_subscriptions),
+            requests: Requests::new(config.max_requests),
             config,
             state: State::Waiting { until: now },
             outage: Outage::new(now),
@@ -111,6 +135,9 @@ impl Session {
             offline_flushes: Vec::new(),
             outputs: VecDeque::new(),
             ever_connected: false,
+            max_payload: DEFAULT_MAX_PAYLOAD,
+            draining: None,
+            refusals: None,
             stats: Stats::default(),
             rng,
         };
@@ -158,9 +185,20 @@ impl Session {
     /// Takes a batch of publishes, as an [`Outbox`](super::Outbox) makes them: all of it or, if it
     /// does not fit, nothing.
     pub fn publish(&mut self, batch: impl Into<Bytes>, ops: u32) -> Result<(), PublishError> {
-        let (bytes, messages) = (batch.into(), u64::from(ops));
+        self.take_publish(batch.into(), u64::from(ops), None)
+    }
+
+    fn take_publish(
+        &mut self,
+        bytes: Bytes,
+        messages: u64,
+        request: Option<RequestId>,
+    ) -> Result<(), PublishError> {
         if bytes.is_empty() {
             return Ok(());
+        }
+        if self.refuses_publishes() && !matches!(self.state, State::Closed) {
+            return Err(PublishError::Draining);
         }
         let (max_messages, max_bytes) = match self.state {
             State::Closed => return Err(PublishError::Closed),
@@ -182,7 +220,7 @@ impl Session {
                 max_bytes,
             });
         }
-        self.outgoing.push_publish(bytes, messages);
+        self.outgoing.push_publish(bytes, messages, request);
         Ok(())
     }
 
@@ -202,9 +240,15 @@ impl Session {
         Ok(())
     }
 
-    /// Replaces the credentials, from the next handshake on.
+    /// Replaces the credentials, from the next handshake on. A host that keeps them in a file reads
+    /// it when it is told to dial, and calls this before it hands in the server's INFO, so that
+    /// rotated ones are used. Damaged ones fail that attempt.
     pub fn set_auth(&mut self, auth: Auth) {
-        self.config.auth = auth;
+        if self.config.auth != auth {
+            self.config.auth = auth;
+            // Those that were refused were others.
+            self.refusals = None;
+        }
     }
 
     /// Ends the session: what waits is written if there is a connection, and there is no other.
@@ -273,6 +317,9 @@ impl Session {
         match input {
             Input::Tick | Input::Opened { .. } => {}
             Input::Received { sid, messages, bytes } => drop(self.count(sid, messages, bytes)),
+            Input::SlowConsumer { sid, dropped_messages, dropped_bytes, began } => {
+                self.slow_consumer(sid, dropped_messages, dropped_bytes, began);
+            }
             // Of a transport that was given up.
             Input::DialFailed { dial, .. }
             | Input::Closed { dial, .. }
@@ -286,7 +333,7 @@ impl Session {
                 self.lost(now, DisconnectReason::Transport(reason), false);
             }
             Input::Control { op, .. } => self.control(now, op),
-            Input::Message { message, .. } => self.message(message),
+            Input::Message { message, .. } => self.message(now, message),
         }
         self.run_timers(now);
     }
@@ -299,12 +346,20 @@ impl Session {
         if let Some(bytes) = self.next_write() {
             return Output::Write(bytes);
         }
-        Output::Wait(match &self.state {
-            State::Waiting { until } => Some(*until),
-            State::Dialing { deadline, .. } | State::Handshake { deadline, .. } => Some(*deadline),
-            State::Up(up) => Some(up.next_ping),
-            State::Closed => None,
-        })
+        let mut until = match &self.state {
+            State::Waiting { until } => *until,
+            State::Dialing { deadline, .. } | State::Handshake { deadline, .. } => *deadline,
+            State::Up(up) => match &up.leaving {
+                Some(leaving) => leaving.deadline.min(up.next_ping),
+                None => up.next_ping,
+            },
+            State::Closed => return Output::Wait(None),
+        };
+        let drain = self.draining.as_ref().map(|draining| draining.deadline);
+        for other in [self.requests.due(), drain].into_iter().flatten() {
+            until = until.min(other);
+        }
+        Output::Wait(Some(until))
     }
 
     // Helpers.
@@ -317,6 +372,9 @@ impl Session {
     ) -> Result<u64, SubscribeError> {
         if matches!(self.state, State::Closed) {
             return Err(SubscribeError::Closed);
+        }
+        if self.draining.is_some() {
+            return Err(SubscribeError::Draining);
         }
         let sid = self.subscriptions.add(sid, pattern, queue)?;
         if self.is_connected() {

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+use super::requests::RequestId;
+
 /// From this size on, what follows goes into the next frame.
 const FRAME: usize = 64 << 10;
 
@@ -25,7 +27,7 @@ enum Piece {
     /// PING, and who asked for it.
     Ping(Ping),
     /// Publishes, ready for the wire.
-    Publish { bytes: Bytes, messages: u64 },
+    Publish { bytes: Bytes, messages: u64, request: Option<RequestId> },
 }
 
 /// A PING that the server has to answer.
@@ -35,6 +37,14 @@ pub(super) enum Ping {
     KeepAlive,
     /// Somebody's flush.
     Flush(u64),
+    /// What was on its way for this subscription has come.
+    Drain(u64),
+    /// The same for all of them.
+    DrainAll,
+    /// The server has everything, and the session closes.
+    DrainEnd,
+    /// The server has everything, and the session goes to another. Nothing is written behind it.
+    Move,
 }
 
 /// One frame.
@@ -47,6 +57,8 @@ pub(super) struct Frame {
     pub(super) message_bytes: usize,
     /// The PINGs in it, in their order.
     pub(super) pings: Vec<Ping>,
+    /// The requests in it.
+    pub(super) requests: Vec<RequestId>,
 }
 
 impl Outgoing {
@@ -58,10 +70,23 @@ impl Outgoing {
         self.pieces.push_back(Piece::Ping(ping));
     }
 
-    pub(super) fn push_publish(&mut self, bytes: Bytes, messages: u64) {
+    pub(super) fn push_publish(&mut self, bytes: Bytes, messages: u64, request: Option<RequestId>) {
         self.messages += messages;
         self.bytes += bytes.len();
-        self.pieces.push_back(Piece::Publish { bytes, messages });
+        self.pieces.push_back(Piece::Publish { bytes, messages, request });
+    }
+
+    /// Takes back the requests that nobody waits for any more.
+    pub(super) fn retain_requests(&mut self, is_wanted: impl Fn(RequestId) -> bool) {
+        let (taken_messages, taken_bytes) = (&mut self.messages, &mut self.bytes);
+        self.pieces.retain(|piece| match piece {
+            Piece::Publish { bytes, messages, request: Some(request) } if !is_wanted(*request) => {
+                *taken_messages -= messages;
+                *taken_bytes -= bytes.len();
+                false
+            }
+            _ => true,
+        });
     }
 
     /// Puts the operations before everything that waits.
@@ -74,10 +99,15 @@ impl Outgoing {
     /// The next frame: what waits, up to some 64 KiB, in one. A batch that comes alone is not
     /// copied.
     pub(super) fn next_frame(&mut self) -> Option<Frame> {
-        let mut frame =
-            Frame { bytes: Bytes::new(), messages: 0, message_bytes: 0, pings: Vec::new() };
+        let mut frame = Frame {
+            bytes: Bytes::new(),
+            messages: 0,
+            message_bytes: 0,
+            pings: Vec::new(),
+            requests: Vec::new(),
+        };
         let mut joined = BytesMut::new();
-        while frame.bytes.len() + joined.len() < FRAME {
+        while frame.bytes.len() + joined.len() < FRAME && frame.pings.last() != Some(&Ping::Move) {
             let Some(piece) = self.pieces.pop_front() else {
                 break;
             };
@@ -104,7 +134,8 @@ impl Outgoing {
                 frame.pings.push(ping);
                 Bytes::from_static(b"PING\r\n")
             }
-            Piece::Publish { bytes, messages } => {
+            Piece::Publish { bytes, messages, request } => {
+                frame.requests.extend(request);
                 self.messages -= messages;
                 self.bytes -= bytes.len();
                 frame.messages += messages;
@@ -114,23 +145,23 @@ impl Outgoing {
         }
     }
 
-    /// Forgets what belongs to the connection that broke, and says whose flushes these were.
-    pub(super) fn forget_connection(&mut self) -> Vec<u64> {
-        let mut flushes = Vec::new();
+    /// Forgets what belongs to the connection that broke, and says whose PINGs these were.
+    pub(super) fn forget_connection(&mut self) -> Vec<Ping> {
+        let mut pings = Vec::new();
         self.pieces.retain(|piece| {
-            if let Piece::Ping(Ping::Flush(token)) = piece {
-                flushes.push(*token);
+            if let Piece::Ping(ping) = piece {
+                pings.push(*ping);
             }
             matches!(piece, Piece::Publish { .. })
         });
-        flushes
+        pings
     }
 
     /// Forgets everything; the publishes in it are lost.
-    pub(super) fn clear(&mut self) -> Vec<u64> {
-        let flushes = self.forget_connection();
+    pub(super) fn clear(&mut self) -> Vec<Ping> {
+        let pings = self.forget_connection();
         *self = Self::default();
-        flushes
+        pings
     }
 }
 
@@ -143,13 +174,13 @@ mod tests {
         let mut outgoing = Outgoing::default();
         assert!(outgoing.next_frame().is_none());
         let alone = Bytes::from(vec![b'x'; 100]);
-        outgoing.push_publish(alone.clone(), 3);
+        outgoing.push_publish(alone.clone(), 3, None);
         let frame = outgoing.next_frame().expect("a frame");
         assert_eq!(frame.bytes.as_ptr(), alone.as_ptr());
         assert_eq!((frame.messages, frame.message_bytes), (3, 100));
 
         outgoing.push_control(b"SUB a 1\r\n".to_vec());
-        outgoing.push_publish(Bytes::from_static(b"PUB b 0\r\n\r\n"), 1);
+        outgoing.push_publish(Bytes::from_static(b"PUB b 0\r\n\r\n"), 1, None);
         outgoing.push_ping(Ping::Flush(7));
         outgoing.put_first(vec![b"1".to_vec(), b"2".to_vec()]);
         assert_eq!((outgoing.messages, outgoing.bytes), (1, 11));
@@ -163,7 +194,7 @@ mod tests {
     fn a_frame_ends_behind_64_kib() {
         let mut outgoing = Outgoing::default();
         for _ in 0..10 {
-            outgoing.push_publish(Bytes::from(vec![b'x'; 20_000]), 1);
+            outgoing.push_publish(Bytes::from(vec![b'x'; 20_000]), 1, None);
         }
         let sizes: Vec<_> =
             std::iter::from_fn(|| outgoing.next_frame()).map(|frame| frame.bytes.len()).collect();
@@ -175,13 +206,13 @@ mod tests {
         let mut outgoing = Outgoing::default();
         outgoing.push_control(b"PONG\r\n".to_vec());
         outgoing.push_ping(Ping::KeepAlive);
-        outgoing.push_publish(Bytes::from_static(b"PUB b 0\r\n\r\n"), 1);
+        outgoing.push_publish(Bytes::from_static(b"PUB b 0\r\n\r\n"), 1, None);
         outgoing.push_ping(Ping::Flush(7));
-        assert_eq!(outgoing.forget_connection(), [7]);
+        assert_eq!(outgoing.forget_connection(), [Ping::KeepAlive, Ping::Flush(7)]);
         assert_eq!(outgoing.messages, 1);
         let frame = outgoing.next_frame().expect("a frame");
         assert_eq!(&frame.bytes[..], b"PUB b 0\r\n\r\n");
-        outgoing.push_publish(Bytes::from_static(b"PUB b 0\r\n\r\n"), 1);
+        outgoing.push_publish(Bytes::from_static(b"PUB b 0\r\n\r\n"), 1, None);
         assert!(outgoing.clear().is_empty());
         assert_eq!((outgoing.messages, outgoing.bytes), (0, 0));
         assert!(outgoing.next_frame().is_none());

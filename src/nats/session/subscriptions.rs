@@ -25,6 +25,8 @@ pub(super) struct Subscription {
     received_before: u64,
     /// After how many it ends.
     ends_after: Option<u64>,
+    /// Whether the server was told that it ends, and what is on its way is still taken.
+    draining: bool,
 }
 
 impl Subscriptions {
@@ -52,8 +54,14 @@ impl Subscriptions {
             None => self.last_sid.checked_add(1).ok_or(SubscribeError::SidTaken(u64::MAX))?,
         };
         self.last_sid = self.last_sid.max(sid);
-        let subscription =
-            Subscription { pattern, queue, received: 0, received_before: 0, ends_after: None };
+        let subscription = Subscription {
+            pattern,
+            queue,
+            received: 0,
+            received_before: 0,
+            ends_after: None,
+            draining: false,
+        };
         self.by_sid.insert(sid, subscription);
         Ok(sid)
     }
@@ -96,12 +104,43 @@ impl Subscriptions {
             subscription.pattern.as_str() == violation.subject
                 && (violation.queue.is_none() || violation.queue.as_deref() == queue)
         };
-        let sids: Vec<u64> = self
-            .by_sid
-            .iter()
-            .filter(|(_, subscription)| refused(subscription))
-            .map(|(&sid, _)| sid)
-            .collect();
+        let only = violation.sid;
+        self.take(|sid, subscription| only.is_none_or(|only| only == sid) && refused(subscription))
+    }
+
+    /// From now on takes only what is on its way. Says whether that is news.
+    pub(super) fn drain(&mut self, sid: u64) -> bool {
+        let Some(subscription) = self.by_sid.get_mut(&sid) else {
+            return false;
+        };
+        !std::mem::replace(&mut subscription.draining, true)
+    }
+
+    /// Removes one that drains.
+    pub(super) fn drained(&mut self, sid: u64) {
+        if self.by_sid.get(&sid).is_some_and(|subscription| subscription.draining) {
+            self.by_sid.remove(&sid);
+        }
+    }
+
+    /// Removes all that drain.
+    pub(super) fn take_draining(&mut self) -> Vec<u64> {
+        self.take(|_, subscription| subscription.draining)
+    }
+
+    /// The ids of all of them.
+    pub(super) fn sids(&self) -> Vec<u64> {
+        self.by_sid.keys().copied().collect()
+    }
+
+    /// What one is subscribed to.
+    pub(super) fn subject(&self, sid: u64) -> Option<&str> {
+        Some(self.by_sid.get(&sid)?.pattern.as_str())
+    }
+
+    fn take(&mut self, is_over: impl Fn(u64, &Subscription) -> bool) -> Vec<u64> {
+        let over = self.by_sid.iter().filter(|(&sid, subscription)| is_over(sid, subscription));
+        let sids: Vec<u64> = over.map(|(&sid, _)| sid).collect();
         for sid in &sids {
             self.by_sid.remove(sid);
         }

@@ -111,7 +111,10 @@ fn new_credentials_are_used_from_the_next_handshake_on() {
 #[test]
 fn a_refusal_in_the_handshake_is_a_failed_attempt_with_the_server_s_reason() {
     for (line, reason) in [
-        ("-ERR 'Authorization Violation'", "not authorized: Authorization Violation"),
+        (
+            "-ERR 'Authorization Violation'",
+            "not authorized: Authorization Violation (no credentials are configured)",
+        ),
         ("-ERR 'maximum connections exceeded'", "the server says: maximum connections exceeded"),
     ] {
         for before in [vec![], vec![INFO]] {

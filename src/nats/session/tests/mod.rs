@@ -1,15 +1,20 @@
 //! Sessions on a virtual clock, as transcripts: facts go in, and what comes out is compared as text.
 
 mod any_order;
+mod auth;
+mod drain;
 mod handshake;
+mod lame_duck;
 mod messages;
 mod reconnect;
+mod requests;
+mod transcripts;
 
 use std::time::Duration;
 
 use super::*;
 use crate::nats::codec::{ControlOp, Decoder, ServerOp};
-use crate::nats::{ServerError, ServerUrl};
+use crate::nats::{Headers, OutboxError, RequestRefused, ServerError, ServerUrl};
 
 /// A session with its clock and the number of its last dial.
 pub(super) struct Rig {
@@ -127,6 +132,21 @@ impl Rig {
         log
     }
 
+    /// How long until the session wants a tick.
+    pub(super) fn wait(&mut self) -> Option<Duration> {
+        let until = self.outputs().1?;
+        Some(until - Instant::START)
+    }
+
+    /// The message in these bytes, as an input.
+    pub(super) fn message(&mut self, bytes: &str) -> Input {
+        self.decoder.feed(bytes.as_bytes()).expect("the protocol");
+        let Ok(Some(ServerOp::Message(message))) = self.decoder.next_op() else {
+            panic!("a message")
+        };
+        Input::Message { dial: self.dial, message }
+    }
+
     pub(super) fn input(&mut self, input: Input) -> Vec<String> {
         self.session.handle_input(self.now, input);
         self.drain()
@@ -165,6 +185,15 @@ impl Rig {
                     Ok(()) => log.push(format!("flushed {token}")),
                     Err(error) => log.push(format!("flush {token}: {error}")),
                 },
+                Output::Response { request, result } => log.push(match result {
+                    Ok(message) => {
+                        let payload = String::from_utf8_lossy(message.payload());
+                        format!("{request:?}: {payload}")
+                    }
+                    Err(error) => format!("{request:?}: {error}"),
+                }),
+                Output::Gathered { request, end } => log.push(format!("{request:?}: {end:?}")),
+                Output::Drained { sid } => log.push(format!("drained {sid}")),
             }
         }
     }
@@ -175,6 +204,12 @@ impl Rig {
         let batch = outbox.take();
         self.session.publish(batch.bytes, batch.ops)
     }
+}
+
+/// The reply subject of the last publish in a log.
+pub(super) fn reply_subject(log: &str) -> String {
+    let at = log.rfind(" _INBOX.").expect("a reply subject");
+    log[at + 1..].split(' ').next().expect("a token").to_owned()
 }
 
 fn told(event: &Event) -> String {
@@ -191,6 +226,9 @@ fn told(event: &Event) -> String {
         Event::LameDuck { server } => format!("lame duck {server}"),
         Event::DiscoveredServers { servers, ignored } => {
             format!("discovered {servers:?}, ignored {ignored}")
+        }
+        Event::SlowConsumer { sid, subject, dropped_messages } => {
+            format!("slow consumer {sid} {subject}, {dropped_messages} dropped")
         }
         Event::Closed { reason, unsent_messages } => {
             format!("closed, {unsent_messages} unsent: {reason}")
