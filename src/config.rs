@@ -11,6 +11,7 @@ use log::LevelFilter;
 
 use crate::agent::{AgentConfig, AgentId};
 use crate::log_line::LogFormat;
+use crate::secret::Secret;
 
 mod agents;
 mod error;
@@ -41,6 +42,11 @@ pub struct NodeConfig {
     pub nats: Option<NatsUrls>,
     /// What it shows to NATS. Default: nothing.
     pub nats_auth: NatsAuth,
+    /// The PEM file with the certificates of the CAs that a `wss://` server's own may come from,
+    /// which is read anew for each connection; none for those that browsers know. Default: none.
+    pub nats_ca: Option<PathBuf>,
+    /// Headers of the WebSocket's upgrade request, which proxies ask for. Default: none.
+    pub nats_headers: Vec<(String, Secret)>,
     /// How the connection to NATS behaves.
     pub nats_options: NatsOptions,
     /// Where file-backed agents keep their files. Default: `data`.
@@ -151,6 +157,8 @@ impl NodeConfig {
             node_id,
             nats: NatsUrls::new(Self::DEFAULT_NATS),
             nats_auth: NatsAuth::Anonymous,
+            nats_ca: None,
+            nats_headers: Vec::new(),
             nats_options: NatsOptions::default(),
             data_dir: PathBuf::from("data"),
             max_agents: 8_000,
@@ -177,7 +185,7 @@ impl NodeConfig {
         };
         sources.flags.apply(&mut config, &mut origins);
         apply_variables(sources.env, &mut config, &mut origins)?;
-        let credentials = Credentials::from_env(sources.env).over(in_file);
+        let credentials = Credentials::from_env(sources.env)?.over(in_file);
         config.nats_auth = credentials.auth()?;
         credentials.tell_origins(&mut origins);
         config.check_backoff(&origins)?;
@@ -292,9 +300,9 @@ fn apply_variables(
     config: &mut NodeConfig,
     origins: &mut Origins,
 ) -> Result<(), InvalidSetting> {
-    for &(name, is_switch) in UNSUPPORTED {
+    for &name in UNSUPPORTED {
         let Some(value) = env(name).filter(|value| !value.is_empty()) else { continue };
-        if !is_switch || parse_switch(&value) != Some(false) {
+        if parse_switch(&value) != Some(false) {
             return Err(InvalidSetting::Unsupported { name: name.to_owned() });
         }
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 use toml::Spanned;
 
-use super::nats::Credentials;
+use super::nats::{check_headers, credentials_path, Credentials};
 use super::settings::{Raw, Setting, SETTINGS};
 use super::{InvalidSetting, NodeConfig, Origin, Origins};
 use crate::secret::Secret;
@@ -20,6 +20,9 @@ pub struct ConfigFile<'a> {
     /// The TOML.
     pub text: &'a str,
 }
+
+/// The key of the headers of the upgrade request.
+pub(super) const HEADERS: &str = "nats.headers";
 
 impl ConfigFile<'_> {
     /// The largest file, in bytes: enough for 9,000 agents of 400 bytes each.
@@ -138,7 +141,10 @@ impl<'a> Parsed<'a> {
                     let prefix = format!("{section}.");
                     for entry in self.entries(table) {
                         let key = format!("{prefix}{}", entry.key);
-                        if !self.take_credential(&key, &entry, &mut credentials)? {
+                        if key == HEADERS {
+                            config.nats_headers = self.headers(&entry)?;
+                            origins.insert(HEADERS, self.origin(entry.line));
+                        } else if !self.take_credential(&key, &entry, &mut credentials)? {
                             self.take(&key, &prefix, &entry, config, origins)?;
                         }
                     }
@@ -179,19 +185,45 @@ impl<'a> Parsed<'a> {
                 "it must be a text in quotes, and not empty",
             )),
         };
+        let path = || {
+            text().and_then(|text| {
+                credentials_path(&format!("{}: {key}", self.place(entry.line)), text)
+            })
+        };
         let origin = self.origin(entry.line);
         match key {
             "nats.token" => credentials.token = Some((Secret::new(text()?), origin)),
             "nats.user" => credentials.user = Some((text()?, origin)),
             "nats.password" => credentials.password = Some((Secret::new(text()?), origin)),
+            "nats.nkey" => credentials.nkey = Some((path()?, origin)),
+            "nats.creds" => credentials.creds = Some((path()?, origin)),
             _ => return Ok(false),
         }
         Ok(true)
     }
 
+    /// The headers of the upgrade request. Their values are in no error.
+    fn headers(&self, entry: &Entry<'_, '_>) -> Result<Vec<(String, Secret)>, InvalidSetting> {
+        let wrong = |line, reason: String| {
+            InvalidSetting::refused(format!("{}: {HEADERS}", self.place(line)), reason)
+        };
+        let DeValue::Table(table) = entry.value else {
+            let reason = "it must be a table, as in { Authorization = \"Bearer …\" }";
+            return Err(wrong(entry.line, reason.to_owned()));
+        };
+        let header = |header: Entry<'_, '_>| match header.value {
+            DeValue::String(value) => Ok((header.key.to_owned(), Secret::new(value.as_ref()))),
+            _ => Err(wrong(header.line, "a header's value must be a text in quotes".to_owned())),
+        };
+        let headers = self.entries(table).map(header).collect::<Result<Vec<_>, _>>()?;
+        check_headers(&headers).map_err(|reason| wrong(entry.line, reason))?;
+        Ok(headers)
+    }
+
     fn unknown(&self, key: &str, section: &str, line: usize) -> InvalidSetting {
         let mut known: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
-        known.extend(["nats.token", "nats.user", "nats.password"]);
+        known.extend(["nats.token", "nats.user", "nats.password", "nats.nkey", "nats.creds"]);
+        known.push(HEADERS);
         let mut known: Vec<&str> = known
             .into_iter()
             .filter_map(|key| match section {

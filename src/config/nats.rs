@@ -1,6 +1,7 @@
 //! Where NATS is, what is shown to it, and how the connection behaves.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{InvalidSetting, Origin, Origins};
@@ -30,6 +31,10 @@ pub enum NatsAuth {
         /// The password.
         password: Secret,
     },
+    /// `NATS_NKEY`: the file with a user's seed, which is read anew for each connection.
+    NKey(PathBuf),
+    /// `NATS_CREDS`: the file with a user's JWT and seed, which is read anew for each connection.
+    Credentials(PathBuf),
 }
 
 /// How the connection to NATS behaves.
@@ -135,65 +140,114 @@ pub(super) struct Credentials {
     pub(super) token: Option<(Secret, Origin)>,
     pub(super) user: Option<(String, Origin)>,
     pub(super) password: Option<(Secret, Origin)>,
+    pub(super) nkey: Option<(PathBuf, Origin)>,
+    pub(super) creds: Option<(PathBuf, Origin)>,
 }
 
 impl Credentials {
     /// These, and what they leave open from a source that they stand over. So a password in the
-    /// environment goes with a user in the file; a token replaces both, and they a token.
+    /// environment goes with a user in the file; each other kind replaces all that the source below
+    /// has, and so do a user or a password.
     pub(super) fn over(self, lower: Self) -> Self {
-        match (&self.token, self.user.is_some() || self.password.is_some()) {
-            (Some(_), _) => self,
-            (None, true) => Self {
-                token: None,
+        let is_whole = self.token.is_some() || self.nkey.is_some() || self.creds.is_some();
+        match (is_whole, self.user.is_some() || self.password.is_some()) {
+            (true, _) => self,
+            (false, true) => Self {
                 user: self.user.or(lower.user),
                 password: self.password.or(lower.password),
+                ..Self::default()
             },
-            (None, false) => lower,
+            (false, false) => lower,
         }
     }
 
     /// What the environment says.
-    pub(super) fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Self {
+    pub(super) fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Result<Self, InvalidSetting> {
         let set = |name| {
             let value = env(name).filter(|value| !value.is_empty());
             value.map(|value| (value, Origin::Variable(name)))
         };
         let secret = |name| set(name).map(|(value, origin)| (Secret::new(value), origin));
-        Self {
+        let path = |name| {
+            let path = |(value, origin)| Ok((credentials_path(name, value)?, origin));
+            set(name).map(path).transpose()
+        };
+        Ok(Self {
             token: secret("NATS_TOKEN"),
             user: set("NATS_USER"),
             password: secret("NATS_PASSWORD"),
-        }
+            nkey: path("NATS_NKEY")?,
+            creds: path("NATS_CREDS")?,
+        })
     }
 
-    pub(super) fn tell_origins(self, origins: &mut Origins) {
-        let token = self.token.map(|(_, origin)| ("nats.token", origin));
-        let user = self.user.map(|(_, origin)| ("nats.user", origin));
-        let password = self.password.map(|(_, origin)| ("nats.password", origin));
-        origins.extend([token, user, password].into_iter().flatten());
+    /// Those that there are, by their keys.
+    fn said(&self) -> Vec<(&'static str, &Origin)> {
+        let token = self.token.as_ref().map(|(_, origin)| ("nats.token", origin));
+        let user = self.user.as_ref().map(|(_, origin)| ("nats.user", origin));
+        let password = self.password.as_ref().map(|(_, origin)| ("nats.password", origin));
+        let nkey = self.nkey.as_ref().map(|(_, origin)| ("nats.nkey", origin));
+        let creds = self.creds.as_ref().map(|(_, origin)| ("nats.creds", origin));
+        [token, user, password, nkey, creds].into_iter().flatten().collect()
+    }
+
+    pub(super) fn tell_origins(&self, origins: &mut Origins) {
+        origins.extend(self.said().into_iter().map(|(key, origin)| (key, origin.clone())));
     }
 
     pub(super) fn auth(&self) -> Result<NatsAuth, InvalidSetting> {
-        let both = |one: &Origin, other: &Origin, key| {
-            let (one, other) = (one.name_of("nats.token"), other.name_of(key));
-            Err(InvalidSetting::Both { one, other })
-        };
+        let said = self.said();
+        if let [(one, from), (other, and_from), ..] = said[..] {
+            if (one, other) != ("nats.user", "nats.password") || said.len() > 2 {
+                // Of three it is the last that does not go with user and password.
+                let (other, and_from) = said.get(2).copied().unwrap_or((other, and_from));
+                let (one, other) = (from.name_of(one), and_from.name_of(other));
+                return Err(InvalidSetting::Both { one, other });
+            }
+        }
         let without = |one: &Origin, key, other: &str| {
             let (one, missing) = (one.name_of(key), one.sibling(other));
             Err(InvalidSetting::Without { one, missing })
         };
-        match (&self.token, &self.user, &self.password) {
-            (None, None, None) => Ok(NatsAuth::Anonymous),
-            (Some((token, _)), None, None) => Ok(NatsAuth::Token(token.clone())),
-            (Some((_, token)), Some((_, user)), _) => both(token, user, "nats.user"),
-            (Some((_, token)), None, Some((_, password))) => both(token, password, "nats.password"),
-            (None, Some((user, _)), Some((password, _))) => {
+        match (&self.user, &self.password) {
+            (Some((user, _)), Some((password, _))) => {
                 Ok(NatsAuth::User { user: user.clone(), password: password.clone() })
             }
-            (None, Some((_, user)), None) => without(user, "nats.user", "password"),
-            (None, None, Some((_, password))) => without(password, "nats.password", "user"),
+            (Some((_, user)), None) => without(user, "nats.user", "password"),
+            (None, Some((_, password))) => without(password, "nats.password", "user"),
+            (None, None) => Ok(match (&self.token, &self.nkey, &self.creds) {
+                (Some((token, _)), ..) => NatsAuth::Token(token.clone()),
+                (_, Some((path, _)), _) => NatsAuth::NKey(path.clone()),
+                (.., Some((path, _))) => NatsAuth::Credentials(path.clone()),
+                (None, None, None) => NatsAuth::Anonymous,
+            }),
         }
     }
+}
+
+/// A path, and not what would stand in the file: that is a secret, and is not shown.
+pub(super) fn credentials_path(name: &str, text: String) -> Result<PathBuf, InvalidSetting> {
+    let is_seed = text.starts_with("SU") && text.len() == 58;
+    match is_seed || text.contains("-----BEGIN") || text.contains(['\n', '\0']) {
+        true => Err(InvalidSetting::refused(
+            name,
+            "it must be the path of a file, and not what stands in it",
+        )),
+        false => Ok(text.into()),
+    }
+}
+
+/// Headers of the upgrade request, which the host's client sends.
+#[cfg(feature = "wasm-nats")]
+pub(super) fn check_headers(headers: &[(String, Secret)]) -> Result<(), String> {
+    let checked = crate::nats::UpgradeHeaders::new(headers.to_vec());
+    checked.map(drop).map_err(|error| error.to_string())
+}
+
+/// A build without a client sends none.
+#[cfg(not(feature = "wasm-nats"))]
+pub(super) fn check_headers(_: &[(String, Secret)]) -> Result<(), String> {
+    Ok(())
 }
 
 #[cfg(all(test, feature = "wasm-nats"))]

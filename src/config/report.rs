@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use serde_json::{json, Map, Value};
 
+use super::file::HEADERS;
 use super::settings::SETTINGS;
 use super::{LoadedConfig, NatsAuth};
 
@@ -54,8 +55,8 @@ impl LoadedConfig {
         })
     }
 
-    /// Each setting's key, its value, and its origin if it is not the default. The credentials come
-    /// after the URL that they belong to, and only those that there are.
+    /// Each setting's key, its value, and its origin if it is not the default. The credentials and
+    /// the names of headers come after the URL that they belong to, and only those that there are.
     fn values(&self) -> Vec<(&'static str, Value, Option<String>)> {
         let origin = |key| self.origins.get(key).map(ToString::to_string);
         let mut values = Vec::new();
@@ -72,6 +73,18 @@ impl LoadedConfig {
                         values.push(("nats.user", json!(user), origin("nats.user")));
                         values.push(("nats.password", secret, origin("nats.password")));
                     }
+                    NatsAuth::NKey(path) => {
+                        let path = json!(path.to_string_lossy());
+                        values.push(("nats.nkey", path, origin("nats.nkey")));
+                    }
+                    NatsAuth::Credentials(path) => {
+                        let path = json!(path.to_string_lossy());
+                        values.push(("nats.creds", path, origin("nats.creds")));
+                    }
+                }
+                if !self.config.nats_headers.is_empty() {
+                    let names = self.config.nats_headers.iter().map(|(name, _)| name.as_str());
+                    values.push((HEADERS, json!(names.collect::<Vec<_>>()), origin(HEADERS)));
                 }
             }
         }

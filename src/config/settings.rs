@@ -73,6 +73,8 @@ pub(super) const SETTINGS: &[Setting] = &[
 
     Setting { key: "nats.url", env: &["NATS_WEBSOCKET_URL", "NATS_URL"], show: |c| json!(c.nats.as_ref().map_or_else(String::new, ToString::to_string)),
         kind: Kind::Text(|c, text| nats_urls(text).map(|value| c.nats = value)) },
+    Setting { key: "nats.ca", env: &["NATS_CA"], show: |c| json!(c.nats_ca.as_ref().map_or_else(String::new, |path| path.to_string_lossy().into_owned())),
+        kind: Kind::Text(|c, text| certificates_path(text).map(|value| c.nats_ca = value)) },
     Setting { key: "nats.connect_timeout_ms", env: &[], show: |c| ms(c.nats_options.connect_timeout),
         kind: Kind::Whole(1..=DAY_MS, |c, n| c.nats_options.connect_timeout = Duration::from_millis(n)) },
     Setting { key: "nats.ping_interval_ms", env: &[], show: |c| ms(c.nats_options.ping_interval),
@@ -121,14 +123,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::Whole(100..=DAY_MS, |c, n| c.supervision.start_deadline = Duration::from_millis(n)) },
 ];
 
-/// Variables of what is not built yet. A switch among them may be off.
-pub(super) const UNSUPPORTED: &[(&str, bool)] = &[
-    ("NATS_CREDS", false),
-    ("NATS_NKEY", false),
-    ("NATS_CA", false),
-    ("ENABLE_COORDINATION", true),
-    ("ENABLE_ADVANCED_ROUTING", true),
-];
+/// Switches of what is not built yet. They may be off.
+pub(super) const UNSUPPORTED: &[&str] = &["ENABLE_COORDINATION", "ENABLE_ADVANCED_ROUTING"];
 
 impl Setting {
     /// Sets it. `name` is what an error calls it.
@@ -225,6 +221,16 @@ fn nats_urls(text: &str) -> Result<Option<NatsUrls>, Wrong> {
     let urls = NatsUrls::new(text);
     urls.as_ref().map_or(Ok(()), NatsUrls::check).map_err(Wrong::Because)?;
     Ok(urls)
+}
+
+fn certificates_path(text: &str) -> Result<Option<PathBuf>, Wrong> {
+    match text {
+        "" => Ok(None),
+        text if text.contains(['\n', '\0']) || text.contains("-----BEGIN") => {
+            Err(Wrong::Because("it must be the path of a PEM file".to_owned()))
+        }
+        text => Ok(Some(text.into())),
+    }
 }
 
 fn log_format(text: &str) -> Result<LogFormat, Wrong> {

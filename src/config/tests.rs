@@ -109,6 +109,16 @@ const TABLE: &[Row<'_>] = &[
         &[("1", "n.toml:2: nats.url is 1, and must be a text in quotes")],
     ),
     (
+        "nats.ca",
+        "'ca.pem'",
+        "\"ca.pem\"",
+        Some(("NATS_CA", "/run/ca.pem", "\"/run/ca.pem\"")),
+        &[
+            ("\"a\\nb\"", "n.toml:2: nats.ca: it must be the path of a PEM file"),
+            ("7", "n.toml:2: nats.ca is 7, and must be a text in quotes"),
+        ],
+    ),
+    (
         "nats.connect_timeout_ms",
         "0x10",
         "16",
@@ -336,6 +346,7 @@ fn a_url_that_this_client_cannot_use_is_told_without_its_password() {
 #[test]
 fn wrong_variables_and_what_is_not_supported_yet() {
     let long = "x".repeat(200);
+    let seed = format!("SUgeheim{}", "A".repeat(50));
     let cases: [(Vars<'_>, &str); 16] = [
         (&[("NODE_ID", "a.b")], "NODE_ID is \"a.b\", and must be 1 to 128 characters of A-Z"),
         (&[("NODE_ID", &long)], "xxx\"… (200 bytes), and must be"),
@@ -353,12 +364,15 @@ fn wrong_variables_and_what_is_not_supported_yet() {
         (&[("RUST_LOG", "rust_wasm_lunatic_nats=")], "rust_wasm_lunatic_nats=debug"),
         (&[("RUST_LOG", "hyper")], "RUST_LOG is \"hyper\""),
         (
-            &[("NATS_CREDS", "geheim")],
-            "NATS_CREDS is set, and is not supported by this build yet; --help tells what is",
+            &[("NATS_CREDS", "-----BEGIN NATS USER JWT-----\ngeheim")],
+            "NATS_CREDS: it must be the path of a file, and not what stands in it; --help",
         ),
-        (&[("NATS_NKEY", "geheim")], "NATS_NKEY is set, and is not supported"),
-        (&[("NATS_CA", "geheim")], "NATS_CA is set, and is not supported"),
-        (&[("ENABLE_COORDINATION", "true")], "ENABLE_COORDINATION is set, and is not supported"),
+        (&[("NATS_NKEY", &seed)], "NATS_NKEY: it must be the path of a file"),
+        (&[("NATS_CA", "-----BEGIN CERTIFICATE-----")], "NATS_CA: it must be the path of a PEM"),
+        (
+            &[("ENABLE_COORDINATION", "true")],
+            "ENABLE_COORDINATION is set, and is not supported by this build yet; --help tells",
+        ),
         (&[("ENABLE_ADVANCED_ROUTING", "1")], "ENABLE_ADVANCED_ROUTING is set, and is not"),
         (&[("ENABLE_COORDINATION", "geheim")], "ENABLE_COORDINATION is set"),
         (&[("NATS_USER", "u")], "NATS_USER is set without NATS_PASSWORD, and needs it"),
@@ -375,12 +389,79 @@ fn wrong_variables_and_what_is_not_supported_yet() {
 }
 
 #[test]
+fn headers_of_the_upgrade_request() {
+    let lines = "headers = { Authorization = 'Bearer geheim', X-Tenant = 'a' }";
+    let text = format!("[nats]\nurl = 'ws://h'\n{lines}");
+    let inline = load_all(Some(&text), &[], &NodeFlags::default()).expect("right");
+    let header = |(name, value): (&str, &str)| (name.to_owned(), Secret::new(value));
+    let expected = [("Authorization", "Bearer geheim"), ("X-Tenant", "a")].map(header);
+    assert_eq!(inline.config.nats_headers, expected);
+    let (report, json) = (inline.report(), inline.report_json());
+    let shown = serde_json::json!({"value": ["Authorization", "X-Tenant"], "origin": "n.toml:3"});
+    assert_eq!(json["settings"]["nats.headers"], shown);
+    assert!(report.contains("headers = [\"Authorization\",\"X-Tenant\"]"), "{report}");
+    assert!(!format!("{report}{json}{inline:?}").contains("geheim"));
+    let section = load("[nats]\nurl = 'ws://h'\n[nats.headers]\nX-Tenant = 'a'").expect("right");
+    assert_eq!(section.nats_headers, expected[1..]);
+    for wrong in ["headers = 'geheim'", "headers = ['geheim']", "headers = { A = 7 }"] {
+        let error = refused(&format!("[nats]\n{wrong}"));
+        assert!(error.starts_with("n.toml:2: nats.headers: "), "{error}");
+        assert!(!error.contains("geheim"), "{error}");
+    }
+}
+
+#[cfg(feature = "wasm-nats")]
+#[test]
+fn a_header_that_the_upgrade_cannot_have() {
+    for (header, expected) in [
+        ("Host = 'geheim'", "the upgrade header \"Host\" is the handshake's"),
+        ("'a b' = 'geheim'", "an upgrade header's name \"a b\" must be"),
+        ("A = \"geheim\\r\\nB: c\"", "the value of the upgrade header \"A\""),
+    ] {
+        let error = refused(&format!("[nats]\nheaders = {{ {header} }}"));
+        assert!(error.starts_with(&format!("n.toml:2: nats.headers: {expected}")), "{error}");
+        assert!(!error.contains("geheim"), "{error}");
+    }
+}
+
+#[test]
 fn credentials_of_one_source_and_of_several() {
     let token = |text: &str| NatsAuth::Token(Secret::new(text));
     let user =
         |user: &str, text: &str| NatsAuth::User { user: user.into(), password: Secret::new(text) };
     let file = |lines: &str| format!("[nats]\n{lines}");
-    let cases: [(&str, Vars<'_>, Result<NatsAuth, &str>); 14] = [
+    let nkey = |path: &str| NatsAuth::NKey(path.into());
+    let creds = |path: &str| NatsAuth::Credentials(path.into());
+    let cases: [(&str, Vars<'_>, Result<NatsAuth, &str>); 25] = [
+        ("", &[("NATS_NKEY", "u.nk")], Ok(nkey("u.nk"))),
+        ("", &[("NATS_CREDS", "/run/u.creds")], Ok(creds("/run/u.creds"))),
+        ("nkey = 'u.nk'", &[], Ok(nkey("u.nk"))),
+        ("creds = 'u.creds'", &[], Ok(creds("u.creds"))),
+        ("token = 't'", &[("NATS_NKEY", "u.nk")], Ok(nkey("u.nk"))),
+        ("nkey = 'u.nk'", &[("NATS_CREDS", "c")], Ok(creds("c"))),
+        ("creds = 'c'", &[("NATS_USER", "u"), ("NATS_PASSWORD", "p")], Ok(user("u", "p"))),
+        (
+            "nkey = 'u.nk'\ncreds = 'c'",
+            &[],
+            Err(
+                "n.toml:2: nats.nkey and n.toml:3: nats.creds are both set, and exclude each other",
+            ),
+        ),
+        (
+            "",
+            &[("NATS_USER", "u"), ("NATS_PASSWORD", "geheim"), ("NATS_CREDS", "c")],
+            Err("NATS_USER and NATS_CREDS are both set"),
+        ),
+        (
+            "creds = ''",
+            &[],
+            Err("n.toml:2: nats.creds: it must be a text in quotes, and not empty"),
+        ),
+        (
+            "nkey = 'SUgeheimAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'",
+            &[],
+            Err("n.toml:2: nats.nkey: it must be the path of a file, and not what stands in it"),
+        ),
         ("", &[("NATS_TOKEN", "t")], Ok(token("t"))),
         ("", &[("NATS_USER", "u"), ("NATS_PASSWORD", "p")], Ok(user("u", "p"))),
         ("token = 't'", &[], Ok(token("t"))),
@@ -508,7 +589,7 @@ fn what_is_unknown_or_no_toml_is_refused_with_its_line() {
         ("[log]\nlevel = 'info'\n\ncolour = true", "n.toml:4: there is no setting \"log.colour\"; there are format, level; --help"),
         ("[supervision]\nfailure_detection_threshold = 3", "n.toml:2: there is no setting \"supervision.failure_detection_threshold\"; there are backoff_factor,"),
         ("[coordination]\nenabled = false", "n.toml:1: there is no setting \"coordination\""),
-        ("[nats]\ncreds = 'f'", "n.toml:2: there is no setting \"nats.creds\"; there are connect_timeout_ms,"),
+        ("[nats]\ncredz = 'f'", "n.toml:2: there is no setting \"nats.credz\"; there are connect_timeout_ms,"),
         ("log = 'json'", "n.toml:1: log is \"json\", and must be a table"),
         ("[[log]]", "n.toml:1: log is a list, and must be a table"),
         ("node_id = 'a'\nnode_id = 'b'", "n.toml:2: duplicate key"),
@@ -691,7 +772,8 @@ fn the_example_file_has_every_setting_with_its_default() {
     assert_eq!(agents.len(), 6);
     let node_id = AgentId("n1".into());
     assert_eq!(loaded.config, NodeConfig { agents, ..NodeConfig::new(node_id) });
-    for said in ["# token =", "# user =", "# password =", "# max_fuel ="] {
+    let said = ["# token =", "# user =", "# password =", "# nkey =", "# creds =", "# headers ="];
+    for said in said.iter().chain(&["# max_fuel ="]) {
         assert!(text.contains(said), "{said}");
     }
     let defaults = text.split("[agent_defaults]").nth(1).and_then(|rest| rest.split("[[").next());

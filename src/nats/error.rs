@@ -4,7 +4,9 @@
 use thiserror::Error;
 
 use super::auth::AuthError;
+use super::certificates::CertificateError;
 use super::server_error::PermissionViolation;
+use super::websocket::UpgradeHeaderError;
 pub(crate) use crate::error::shown_bytes;
 use crate::message::InvalidSubject;
 
@@ -255,6 +257,12 @@ pub enum InvalidConfig {
         /// What is allowed.
         allowed: &'static str,
     },
+    /// A header that the upgrade request cannot have.
+    #[error(transparent)]
+    Header(#[from] UpgradeHeaderError),
+    /// Text that has no certificates.
+    #[error("the certificates of the CA: {0}")]
+    Certificates(#[from] CertificateError),
     /// The credentials are damaged, or of another kind.
     #[error("auth cannot be used: {0}")]
     Auth(#[source] AuthError),

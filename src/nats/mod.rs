@@ -50,6 +50,7 @@
 //! not fit is an error at the call.
 
 mod auth;
+mod certificates;
 mod codec;
 mod config;
 mod error;
@@ -63,6 +64,7 @@ mod url;
 mod websocket;
 
 pub use auth::AuthError;
+pub use certificates::{CertificateError, Certificates};
 pub use codec::{
     Batch, ControlOp, Decoder, MessageView, OpView, Outbox, ServerMessage, ServerOp,
     DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MAX_PAYLOAD,
@@ -85,4 +87,7 @@ pub use session::{
     CloseReason, DisconnectReason, Event, Input, Output, RequestId, Session, Stats, Status,
 };
 pub use url::ServerUrl;
-pub use websocket::{Frame, FrameError, FrameReader};
+pub use websocket::{
+    Frame, FrameError, FrameReader, FrameWriter, Handshake, HandshakeError, UpgradeHeaderError,
+    UpgradeHeaders,
+};

@@ -2,19 +2,19 @@
 //! publish at once goes out in one frame.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tungstenite::protocol::{Role, WebSocketConfig};
-use tungstenite::{Message as Frame, WebSocket};
 
 use super::clock;
+use super::dial::{self, DialOptions};
 use super::gateway;
 use super::logger;
 use super::mail::{self, Answer, NoAnswer, SupervisorMail, Waiter};
 use super::names::{self, Lookup};
 use super::reader::{self, ReaderMail, ReaderStart, Route};
-use super::stream::Stream;
+use super::stream::{FrameSocket, Stream};
 use super::sys::{self, Permissions, Pid, Received};
 use super::timer::Timer;
 use crate::agent::AgentId;
@@ -32,6 +32,7 @@ use crate::nats::{
 pub(super) struct ConnectionStart {
     owner: Owner,
     session: SessionConfig,
+    dial: DialOptions,
     log_level: u8,
 }
 
@@ -58,6 +59,8 @@ impl ConnectionStart {
             NatsAuth::User { user, password } => {
                 Auth::UserPassword { user: user.clone(), password: password.clone() }
             }
+            // The dial reads it.
+            NatsAuth::NKey(_) | NatsAuth::Credentials(_) => Auth::None,
         };
         let options = &config.nats_options;
         session.connect_timeout = options.connect_timeout;
@@ -72,13 +75,14 @@ impl ConnectionStart {
         session.max_pending_messages = options.max_pending_messages;
         session.validate().map_err(|error| Error::Node(error.to_string()))?;
         let owner = Owner::Node { node_id: config.node_id.to_string() };
-        Ok(Some(Self { owner, session, log_level: logger::level() }))
+        let dial = DialOptions::of_node(config).map_err(Error::Node)?;
+        Ok(Some(Self { owner, session, dial, log_level: logger::level() }))
     }
 }
 
 /// Starts a connection of this process's own. It is not linked: a fault in it is an error for who
 /// uses it, and no death.
-pub(super) fn start_own(session: SessionConfig) -> Result<Pid, String> {
+pub(super) fn start_own(session: SessionConfig, dial: DialOptions) -> Result<Pid, String> {
     /// As the root grants the node's.
     const MAX_MEMORY: u64 = 1 << 30;
     let permissions = Permissions::none().map(|none| none.max_memory(MAX_MEMORY).may_spawn());
@@ -86,7 +90,7 @@ pub(super) fn start_own(session: SessionConfig) -> Result<Pid, String> {
     let connection = sys::spawn(&permissions, None, process)?;
     let owner = Owner::Process { pid: sys::this().0 };
     let log_level = logger::level();
-    mail::start(connection, &Some(ConnectionStart { owner, session, log_level }));
+    mail::start(connection, &Some(ConnectionStart { owner, session, dial, log_level }));
     Ok(connection)
 }
 
@@ -118,8 +122,8 @@ pub(super) enum Mail<'a> {
     StopListening,
     /// Answer when the server has everything that was published until now.
     Flush { waiter: Waiter },
-    /// The reader has a socket.
-    Opened { dial: u64, reader: u64, stream: Stream },
+    /// The reader has a socket, and the credentials that it has read.
+    Opened { dial: u64, reader: u64, stream: Stream, auth: Option<Auth> },
     /// The reader got none.
     DialFailed { dial: u64, reason: &'a str },
     /// The reader's socket is closed.
@@ -194,7 +198,9 @@ struct Link {
     dial: u64,
     link: i64,
     reader: Pid,
-    socket: Option<WebSocket<Stream>>,
+    socket: Option<FrameSocket>,
+    /// What it means if the reader dies before it has a socket.
+    cause_of_death: String,
 }
 
 struct Connection {
@@ -202,6 +208,7 @@ struct Connection {
     /// What it is registered under while it is up.
     online: String,
     session: Session,
+    dial: DialOptions,
     log_level: u8,
     inbox: [u8; 16],
     link: Option<Link>,
@@ -224,8 +231,6 @@ struct Connection {
 }
 
 impl Connection {
-    /// A write that takes longer means that the server does not read.
-    const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
     /// So much is written at once at the most; what waits beyond it goes into the next frame.
     const WRITE_AT: usize = 256 * 1024;
 
@@ -241,6 +246,7 @@ impl Connection {
             owner: start.owner,
             online,
             session,
+            dial: start.dial,
             log_level: start.log_level,
             inbox: clock::random(),
             link: None,
@@ -317,7 +323,9 @@ impl Connection {
                 mail::answer(waiter, &Answer::Ok(&[]));
                 self.over = true;
             }
-            Mail::Opened { dial, reader, stream } => self.opened(dial, Pid(reader), stream),
+            Mail::Opened { dial, reader, stream, auth } => {
+                self.opened(dial, Pid(reader), stream, auth);
+            }
             Mail::DialFailed { dial, reason } => {
                 let reason = reason.to_owned();
                 self.session.handle_input(now, Input::DialFailed { dial, reason });
@@ -402,11 +410,13 @@ impl Connection {
 
     fn dial(&mut self, dial: u64, server: ServerUrl, timeout: Duration) {
         self.drop_link();
+        let cause_of_death = dial::cause_of_death(&server);
         let start = ReaderStart {
             owner: sys::this().0,
             dial,
             server,
             timeout,
+            options: self.dial.clone(),
             inbox: self.inbox,
             routes: self.routes.iter().map(|(&sid, route)| (sid, route.clone())).collect(),
             counts: matches!(self.owner, Owner::Process { .. }),
@@ -416,13 +426,17 @@ impl Connection {
         // One message of the largest size, its frame, and its copies on the way.
         const MAX_MEMORY: u64 = 256 << 20;
         let permissions = Permissions::none().map(|none| none.max_memory(MAX_MEMORY));
+        let permissions = permissions.map(|some| match self.dial.has_files() {
+            true => some.may_spawn(),
+            false => some,
+        });
         let spawned = permissions
             .ok_or_else(|| "this process may not make configs".to_owned())
             .and_then(|permissions| sys::spawn(&permissions, Some(link), reader::process));
         match spawned {
             Ok(reader) => {
                 mail::start(reader, &start);
-                self.link = Some(Link { dial, link, reader, socket: None });
+                self.link = Some(Link { dial, link, reader, socket: None, cause_of_death });
             }
             Err(reason) => {
                 self.session.handle_input(clock::now(), Input::DialFailed { dial, reason });
@@ -430,30 +444,28 @@ impl Connection {
         }
     }
 
-    fn opened(&mut self, dial: u64, reader: Pid, mut stream: Stream) {
+    fn opened(&mut self, dial: u64, reader: Pid, stream: Stream, auth: Option<Auth>) {
         let Some(link) = self.link.as_mut().filter(|link| link.dial == dial) else {
             // A dial that was given up; the stream is closed when the last handle to it goes.
             return sys::kill(reader);
         };
-        // The handle's timeouts did not travel with it.
-        if let Err(error) = stream.set_write_timeout(Some(Self::WRITE_TIMEOUT)) {
-            log::warn!("writes have no timeout: {error}");
+        link.socket = Some(FrameSocket::new(stream));
+        if let Some(auth) = auth {
+            self.session.set_auth(auth);
         }
-        let config = WebSocketConfig::default().write_buffer_size(0);
-        link.socket = Some(WebSocket::from_raw_socket(stream, Role::Client, Some(config)));
         self.session.handle_input(clock::now(), Input::Opened { dial });
     }
 
     fn write(&mut self, bytes: Vec<u8>) {
         if !bytes.is_empty() {
-            self.send(Frame::Binary(bytes.into()));
+            self.send(|socket| socket.write(&bytes));
         }
     }
 
-    fn send(&mut self, frame: Frame) {
+    fn send(&mut self, send: impl FnOnce(&mut FrameSocket) -> io::Result<()>) {
         let Some(link) = self.link.as_mut() else { return };
         let Some(socket) = link.socket.as_mut() else { return };
-        if let Err(error) = socket.send(frame) {
+        if let Err(error) = send(socket) {
             let (dial, reason) = (link.dial, format!("a write failed: {error}"));
             self.session.handle_input(clock::now(), Input::Closed { dial, reason });
         }
@@ -461,7 +473,7 @@ impl Connection {
 
     fn pong(&mut self, dial: u64, payload: &[u8]) {
         if self.link.as_ref().is_some_and(|link| link.dial == dial) {
-            self.send(Frame::Pong(payload.to_vec().into()));
+            self.send(|socket| socket.pong(payload));
         }
     }
 
@@ -484,11 +496,10 @@ impl Connection {
         // Otherwise a reader whose dial is over.
         let Some(link) = self.link.as_ref().filter(|link| link.link == tag) else { return };
         // It died without a word: a trap in the TLS handshake, or a fault of ours.
-        let (dial, opened) = (link.dial, link.socket.is_some());
-        let reason = "the reader died: a failed TLS handshake, or a bad host name".to_owned();
-        let input = match opened {
-            true => Input::Closed { dial, reason },
-            false => Input::DialFailed { dial, reason },
+        let dial = link.dial;
+        let input = match link.socket {
+            Some(_) => Input::Closed { dial, reason: "the reader died".to_owned() },
+            None => Input::DialFailed { dial, reason: link.cause_of_death.clone() },
         };
         self.session.handle_input(clock::now(), input);
         self.work();

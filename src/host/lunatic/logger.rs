@@ -79,9 +79,7 @@ fn filter(level: u8) -> LevelFilter {
 
 impl Log for Sink {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // The WebSocket logs whole frames, and the first one has the credentials in it.
-        let tells_frames = metadata.target().starts_with("tungstenite");
-        metadata.level() <= log::max_level() && !tells_frames
+        metadata.level() <= log::max_level()
     }
 
     fn log(&self, record: &Record<'_>) {

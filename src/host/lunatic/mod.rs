@@ -23,8 +23,12 @@ mod clock;
 #[cfg_attr(not(feature = "wasm-nats"), path = "connection_off.rs")]
 mod connection;
 mod deaths;
+#[cfg(feature = "wasm-nats")]
+mod dial;
 mod events;
 mod facade;
+#[cfg(feature = "wasm-nats")]
+mod files;
 mod gateway;
 mod keeper;
 mod local;

@@ -2,13 +2,14 @@
 //! traps who makes it; so each attempt to connect is a process of its own, which lives as long as
 //! its socket. What it decodes goes straight to whom it is for, a frame's worth at a time.
 
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::connection::Mail;
 use super::delivery::Load;
+use super::dial::{self, DialOptions};
 use super::dispatch::Dispatcher;
 use super::logger;
 use super::mail;
@@ -24,6 +25,7 @@ pub(super) struct ReaderStart {
     pub(super) dial: u64,
     pub(super) server: ServerUrl,
     pub(super) timeout: Duration,
+    pub(super) options: DialOptions,
     pub(super) inbox: [u8; 16],
     pub(super) routes: Vec<(u64, Route)>,
     /// Whether the owner wants to know how much came for each subscription.
@@ -85,24 +87,10 @@ impl Reader {
     const READ_BUFFER: usize = 128 * 1024;
 
     fn connect(start: ReaderStart) -> Result<Self, String> {
-        let url = start.server;
-        let mut stream = Stream::connect(&url, start.timeout)
-            .map_err(|error| format!("cannot connect to {}: {error}", url.authority()))?;
-        let timeouts = stream
-            .set_read_timeout(Some(start.timeout))
-            .and_then(|()| stream.set_write_timeout(Some(start.timeout)));
-        timeouts.map_err(|error| error.to_string())?;
+        let (stream, auth) = dial::dial(&start.server, &start.options, start.timeout)?;
         let (owner, dial) = (Pid(start.owner), start.dial);
-        // The scheme is what the handshake's URL has; TLS, if any, is below it already.
-        let request = format!("ws://{}{}", url.authority(), url.request_target());
-        let (socket, _) =
-            tungstenite::client::client(request, HeadOnly::new(stream)).map_err(|error| {
-                format!("the WebSocket handshake with {}: {error}", url.authority())
-            })?;
-        let mut stream = socket.into_inner().stream;
-        stream.set_read_timeout(None).map_err(|error| error.to_string())?;
         let reader = sys::this().0;
-        mail::send(owner, &Mail::Opened { dial, reader, stream: stream.clone() });
+        mail::send(owner, &Mail::Opened { dial, reader, stream: stream.clone(), auth });
         Ok(Self {
             owner,
             dial,
@@ -160,58 +148,5 @@ impl Reader {
             mail::send(self.owner, &Mail::Ops { dial: self.dial, ops: control });
         }
         closed.map_or(Ok(()), Err)
-    }
-}
-
-/// A stream during the handshake: gives the head of the server's answer, in one piece, and reads
-/// nothing of what follows it. That is the first frame, and belongs to who reads frames.
-struct HeadOnly {
-    stream: Stream,
-    head: Vec<u8>,
-    given: usize,
-}
-
-impl HeadOnly {
-    /// A longer head is none.
-    const MAX_HEAD: usize = 16 * 1024;
-
-    fn new(stream: Stream) -> Self {
-        Self { stream, head: Vec::new(), given: 0 }
-    }
-
-    fn read_head(&mut self) -> io::Result<()> {
-        let mut byte = [0];
-        while !self.head.ends_with(b"\r\n\r\n") {
-            if self.head.len() >= Self::MAX_HEAD {
-                return Err(io::Error::other("the answer's head has more than 16 KiB"));
-            }
-            // A byte at a time, once per connection and some 200 times.
-            if self.stream.read(&mut byte)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.head.extend_from_slice(&byte);
-        }
-        Ok(())
-    }
-}
-
-impl Read for HeadOnly {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.read_head()?;
-        let rest = self.head.get(self.given..).unwrap_or_default();
-        let len = rest.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&rest[..len]);
-        self.given += len;
-        Ok(len)
-    }
-}
-
-impl Write for HeadOnly {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
     }
 }

@@ -16,10 +16,14 @@ use serde::Serialize;
 
 use super::client::{self, Client};
 use super::connection::{self, Mail};
+use super::dial::{DialOptions, Roots};
 use super::mail::{self, NoAnswer};
 use super::sys::Pid;
 use crate::config::NatsUrls;
-use crate::nats::{Auth, InvalidConfig, ReconnectDelays, SessionConfig};
+use crate::nats::{
+    Auth, Certificates, InvalidConfig, ReconnectDelays, SessionConfig, UpgradeHeaders,
+};
+use crate::secret::Secret;
 
 pub use super::client::{NatsError, NatsMessage};
 pub use NatsPublisher as WasmNatsPublisher;
@@ -46,6 +50,12 @@ pub struct WasmNatsConfig {
     pub auth: Auth,
     /// The connection's name in the server's monitoring, at most 256 bytes. Default: none.
     pub name: Option<String>,
+    /// The CAs that a `wss://` server's certificate may come from, as PEM. Default: none, which means
+    /// those that browsers know.
+    pub ca: Option<String>,
+    /// Headers of the WebSocket's upgrade request, which proxies ask for; at most 64 and 8 KiB. Their
+    /// values are never shown. Default: none.
+    pub headers: Vec<(String, Secret)>,
 }
 
 impl Default for WasmNatsConfig {
@@ -57,6 +67,8 @@ impl Default for WasmNatsConfig {
             reconnect_delay: Duration::from_millis(500),
             auth: Auth::None,
             name: None,
+            ca: None,
+            headers: Vec::new(),
         }
     }
 }
@@ -71,11 +83,22 @@ impl fmt::Debug for WasmNatsConfig {
             .field("reconnect_delay", &self.reconnect_delay)
             .field("auth", &self.auth)
             .field("name", &self.name)
+            .field("ca", &self.ca)
+            .field("headers", &self.headers)
             .finish()
     }
 }
 
 impl WasmNatsConfig {
+    fn dial(&self) -> Result<DialOptions, InvalidConfig> {
+        let roots = match &self.ca {
+            Some(pem) => Roots::Given(Certificates::parse(pem)?),
+            None => Roots::Web,
+        };
+        let headers = UpgradeHeaders::new(self.headers.clone())?;
+        Ok(DialOptions { headers, roots, auth: None })
+    }
+
     fn session(self) -> Result<SessionConfig, NatsError> {
         let delay = self.reconnect_delay;
         let session = SessionConfig {
@@ -132,7 +155,8 @@ impl WasmNatsConnection {
     /// Connects. Each server is tried once, for `timeout` each; if none can be reached, that is an
     /// error.
     pub async fn new(config: WasmNatsConfig) -> Result<Self, NatsError> {
-        let pid = connection::start_own(config.session()?).map_err(NatsError::Process)?;
+        let dial = config.dial()?;
+        let pid = connection::start_own(config.session()?, dial).map_err(NatsError::Process)?;
         let state = State { client: Client::of_own(pid), stats: WasmConnectionStats::default() };
         let connection = Self { pid, state: Mutex::new(state) };
         // The session gives up by itself.
