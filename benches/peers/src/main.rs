@@ -1,79 +1,64 @@
-//! Sends messages through a nats-server with `async-nats` over TCP and prints how many came through
-//! per second: what `scripts/bench` compares `bench nats-one-way` with.
+//! The same work as the benchmarks over NATS in `src/host/lunatic/program/bench/nats.rs`, done by
+//! `async-nats`, the native client: `scripts/bench` runs both in turn on one server. And the
+//! independent client that finds out when a node is back after an outage.
 //!
 //! ```text
-//! peers URL SIZE MESSAGES two|one      two clients, or one for both directions
+//! peers one-way URL SUBJECT SIZE MESSAGES ROUNDS one|two     by one connection or by two
+//! peers respond URL SUBJECT
+//! peers request URL SUBJECT SIZE REQUESTS
+//! peers outage  URL SUBJECT ADDRESS        from when ADDRESS listens until SUBJECT answers
 //! ```
 
+mod one_way;
+mod outage;
+mod request;
+
 use std::error::Error;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::StreamExt;
+const USAGE: &str = "usage: peers one-way URL SUBJECT SIZE MESSAGES ROUNDS one|two
+       peers respond URL SUBJECT
+       peers request URL SUBJECT SIZE REQUESTS
+       peers outage URL SUBJECT ADDRESS";
 
-const SUBJECT: &str = "bench.peer";
-/// How long the messages may take.
+/// How long a round of messages, an answer, or the end of an outage may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [url, size, messages, clients] = arguments.as_slice() else {
-        return Err("usage: peers URL SIZE MESSAGES two|one".into());
-    };
-    let (size, messages) = (size.parse()?, messages.parse()?);
-    let receiver = connect(url, messages).await?;
-    let sender = match clients.as_str() {
-        "two" => connect(url, messages).await?,
-        "one" => receiver.clone(),
-        other => return Err(format!("clients is {other:?}, and must be one or two").into()),
-    };
-    // The first run fills caches and buffers.
-    run(&sender, &receiver, size, messages / 10 + 1).await?;
-    let took = run(&sender, &receiver, size, messages).await?;
-    let rate = messages as f64 / took.as_secs_f64();
-    println!(r#"{{"msgs_per_sec":{rate:.0},"size":{size},"messages":{messages}}}"#);
-    Ok(())
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["one-way", url, subject, size, messages, rounds, connections] => {
+            let two = match *connections {
+                "one" => false,
+                "two" => true,
+                other => return Err(format!("it is one or two connections, not {other:?}").into()),
+            };
+            let (size, messages) = (number("SIZE", size)?, number("MESSAGES", messages)?);
+            one_way::measure(url, subject, size, messages, number("ROUNDS", rounds)?, two).await
+        }
+        ["respond", url, subject] => request::respond(url, subject).await,
+        ["request", url, subject, size, requests] => {
+            request::measure(url, subject, number("SIZE", size)?, number("REQUESTS", requests)?)
+                .await
+        }
+        ["outage", url, subject, address] => outage::measure(url, subject, address).await,
+        _ => Err(USAGE.into()),
+    }
 }
 
-/// A client whose subscription holds all messages: it drops what does not fit.
-async fn connect(url: &str, messages: usize) -> Result<async_nats::Client, Box<dyn Error>> {
-    let options = async_nats::ConnectOptions::new().subscription_capacity(messages.max(1));
-    Ok(options.connect(url).await?)
+fn number(name: &str, text: &str) -> Result<usize> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("{name} is {text:?}, and must be a whole number above 0").into()),
+    }
 }
 
-/// From the first message sent to the last one received.
-async fn run(
-    sender: &async_nats::Client,
-    receiver: &async_nats::Client,
-    size: usize,
-    messages: usize,
-) -> Result<Duration, Box<dyn Error>> {
-    let mut subscription = receiver.subscribe(SUBJECT).await?;
-    // The server has seen the subscription once it has answered this.
-    receiver.flush().await?;
-    let payload = Bytes::from(vec![b'x'; size]);
-    let started = Instant::now();
-    let sender = sender.clone();
-    let sending = tokio::spawn(async move {
-        for _ in 0..messages {
-            sender.publish(SUBJECT, payload.clone()).await?;
-        }
-        sender.flush().await?;
-        Ok::<_, Box<dyn Error + Send + Sync>>(())
-    });
-    let receiving = async {
-        for received in 0..messages {
-            if subscription.next().await.is_none() {
-                return Err(format!("the subscription ended after {received} messages"));
-            }
-        }
-        Ok(started.elapsed())
-    };
-    let took = tokio::time::timeout(PATIENCE, receiving)
+async fn within<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(PATIENCE, work)
         .await
-        .map_err(|_| format!("{messages} messages did not arrive in {PATIENCE:?}"))??;
-    sending.await?.map_err(|error| error.to_string())?;
-    subscription.unsubscribe().await?;
-    Ok(took)
+        .map_err(|_| format!("{what} took more than {PATIENCE:?}"))?
 }

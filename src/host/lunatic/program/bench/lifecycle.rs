@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{before, median, pairs, spawn, spawn_bare, start_node, TIMEOUT};
+use super::{
+    before, median, pairs, show_phase, spawn, spawn_bare, start_node, wait_until_measured, TIMEOUT,
+};
 use crate::agent::AgentId;
 use crate::config::NodeConfig;
 use crate::error::{Error, Result};
@@ -85,24 +87,14 @@ pub(super) fn memory_bare(_: &NodeConfig) -> Result<()> {
     show_memory(|processes| spawn_answering(processes).map(drop))
 }
 
-/// Nobody in here can see what the runtime's process takes: says so when there is something to
-/// measure, and goes on once a file says that it was measured.
+/// Shows the runtime's process before and after something was started.
 fn show_memory(grow: impl FnOnce(usize) -> Result<()>) -> Result<()> {
     const PROCESSES: usize = 5_000;
-    println!("{}", json!({ "phase": "before" }));
-    wait_for_file("measured-before")?;
+    show_phase("before", 0);
+    wait_until_measured("before")?;
     grow(PROCESSES)?;
-    println!("{}", json!({ "phase": "after", "processes": PROCESSES }));
-    wait_for_file("measured-after")
-}
-
-fn wait_for_file(name: &str) -> Result<()> {
-    let deadline = clock::now() + Duration::from_secs(60);
-    while !std::path::Path::new(name).exists() {
-        before(deadline, "the file that says what was measured")?;
-        sys::sleep(Duration::from_millis(20));
-    }
-    Ok(())
+    show_phase("after", PROCESSES as u64);
+    wait_until_measured("after")
 }
 
 /// Starts agents, asks each, and waits for all answers.

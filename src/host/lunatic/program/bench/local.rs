@@ -73,7 +73,7 @@ fn start_pair(config: &NodeConfig) -> Result<NodeHandle> {
 }
 
 /// Has the source do a task, and says how many seconds it took.
-fn ask_source(node: &mut NodeHandle, task: &Value) -> Result<f64> {
+pub(super) fn ask_source(node: &mut NodeHandle, task: &Value) -> Result<f64> {
     let answer = node.request(&AgentId("source".to_owned()), task, Duration::from_secs(120))?;
     answer["seconds"].as_f64().ok_or_else(|| Error::Node(format!("the source said {answer}")))
 }
@@ -101,12 +101,6 @@ impl Agent for Source {
         } else if let Some(requests) = task["request"].as_u64() {
             for _ in 0..requests {
                 ctx.request(&sink, payload.clone(), TIMEOUT).await?;
-            }
-        } else if let Some(messages) = task["publish"].as_u64() {
-            let subject = task["subject"].as_str().unwrap_or_default().to_owned();
-            let body = vec![b'x'; task["size"].as_u64().unwrap_or_default() as usize];
-            for _ in 0..messages {
-                ctx.publish(&subject, &body).await?;
             }
         }
         let seconds = (clock::now() - started).as_secs_f64();

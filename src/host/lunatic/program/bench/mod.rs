@@ -22,7 +22,7 @@ use crate::time::Instant;
 type Benchmark = fn(&NodeConfig) -> Result<()>;
 
 /// The benchmarks by name.
-const BENCHMARKS: [(&str, Benchmark); 9] = [
+const BENCHMARKS: [(&str, Benchmark); 13] = [
     ("local_one_way_128", local::one_way_text),
     ("local_one_way_128_object", local::one_way_object),
     ("local_round_trip", local::round_trip),
@@ -31,6 +31,10 @@ const BENCHMARKS: [(&str, Benchmark); 9] = [
     ("memory-agents", lifecycle::memory_agents),
     ("memory-bare", lifecycle::memory_bare),
     ("nats-one-way", nats::one_way),
+    ("nats-requests", nats::requests),
+    ("nats-responder", nats::responder),
+    ("nats_1000_subscriptions", nats::thousand_subscriptions),
+    ("nats-memory", nats::memory),
     ("first-answer", lifecycle::first_answer),
 ];
 
@@ -63,6 +67,7 @@ fn builder() -> NodeBuilder {
     Node::builder()
         .agent_type::<local::Source>("bench_source")
         .agent_type::<local::Sink>("bench_sink")
+        .agent_type::<nats::NatsSource>("bench_nats_source")
         .agent_type::<nats::NatsSink>("bench_nats_sink")
 }
 
@@ -93,6 +98,23 @@ fn spawn(node: &mut NodeHandle, id: &str, agent_type: &str) -> Result<()> {
 fn spawn_bare(link: Option<i64>, entry: fn()) -> Result<Pid> {
     let permissions = Permissions::none().ok_or_else(|| Error::Node("no permission".to_owned()))?;
     sys::spawn(&permissions, link, entry).map_err(Error::Node)
+}
+
+/// Nobody in here can see what the runtime's process takes: this tells `scripts/bench` that there is
+/// something to measure, and how many of it there are.
+fn show_phase(phase: &str, count: u64) {
+    println!("{}", json!({ "phase": phase, "count": count }));
+}
+
+/// Waits for the file that says that a phase was measured.
+fn wait_until_measured(phase: &str) -> Result<()> {
+    let name = format!("measured-{phase}");
+    let deadline = clock::now() + Duration::from_secs(60);
+    while !std::path::Path::new(&name).exists() {
+        before(deadline, "the file that says what was measured")?;
+        sys::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 fn before(deadline: Instant, what: &str) -> Result<()> {

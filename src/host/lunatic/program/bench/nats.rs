@@ -1,90 +1,241 @@
-//! Messages between two agents by way of NATS.
+//! Messages between two agents by way of NATS. `scripts/bench` has the same done by a native client
+//! on the same server in turn with it (`benches/peers`).
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::json;
+use serde_json::{json, Value};
 
-use super::{before, builder, spawn, TIMEOUT};
+use super::local::ask_source;
+use super::{before, builder, median, pairs, show_phase, spawn, wait_until_measured, TIMEOUT};
 use crate::agent::{Agent, AgentId, Context};
 use crate::config::NodeConfig;
 use crate::error::{Error, Result};
 use crate::host::lunatic::clock;
 use crate::host::lunatic::sys;
 use crate::host::lunatic::{NodeEvent, NodeHandle};
-use crate::message::Message;
+use crate::message::{Message, NatsMessage};
 
-/// From an agent through NATS to an agent; prints the rate alone. `scripts/bench` runs a native
-/// client on the same server in turn with it.
+/// What is measured; the peers' has as many letters.
+const SUBJECT: &str = "bench.ours";
+/// The agent that gets it.
+const SINK: &str = "nats-sink";
+/// How long a round of messages may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// From an agent through NATS to an agent; prints the rate alone.
 pub(super) fn one_way(config: &NodeConfig) -> Result<()> {
-    let mut node = builder().start(config)?;
-    wait_until_connected(&node)?;
-    spawn(&mut node, "source", "bench_source")?;
-    spawn(&mut node, "nats-sink", "bench_nats_sink")?;
-    let size = env_number("BENCH_SIZE", 128);
-    let messages = env_number("BENCH_MESSAGES", 200_000);
-    let sink = AgentId("nats-sink".to_owned());
-    let ready = node.ask(&sink, &json!({ "expect": messages }))?;
-    // It subscribes before it waits; the server has seen that once it answers a flush.
-    sys::sleep(Duration::from_millis(200));
-    let task = json!({ "publish": messages, "subject": "bench.one_way", "size": size });
-    let started = clock::now();
-    let source = node.ask(&AgentId("source".to_owned()), &task)?;
-    let mut waiting = vec![ready, source];
-    while !waiting.is_empty() {
-        match node.next(Some(Duration::from_secs(60))) {
-            Some(NodeEvent::Answer { ticket, answer }) => {
-                answer.map_err(Error::Node)?;
-                waiting.retain(|known| *known != ticket);
-            }
-            Some(_) => {}
-            None => return Err(Error::Node("the messages did not arrive in 60 s".to_owned())),
-        }
+    let mut node = start_pair(config)?;
+    let (size, messages) = (env_number("BENCH_SIZE", 128), env_number("BENCH_MESSAGES", 200_000));
+    let rounds = env_number("BENCH_ROUNDS", 1);
+    let task = publish_task(size, messages);
+    // The first round fills caches and buffers.
+    ask_source(&mut node, &task)?;
+    let mut seconds = 0.0;
+    for _ in 0..rounds {
+        seconds += ask_source(&mut node, &task)?;
     }
-    let rate = messages as f64 / (clock::now() - started).as_secs_f64();
-    println!("{}", json!({ "msgs_per_sec": rate, "size": size, "messages": messages }));
+    let messages = messages * rounds;
+    let rate = messages as f64 / seconds;
+    println!(
+        "{}",
+        json!({ "msgs_per_sec": rate, "size": size, "messages": messages, "seconds": seconds })
+    );
     Ok(())
 }
 
-fn wait_until_connected(node: &NodeHandle) -> Result<()> {
+/// Has an agent that answers requests, until the process is ended.
+pub(super) fn responder(config: &NodeConfig) -> Result<()> {
+    let mut node = start(config)?;
+    start_sink(&mut node)?;
+    show_phase("ready", 0);
+    loop {
+        if let Some(NodeEvent::GaveUp { part }) = node.next(None) {
+            return Err(Error::Node(format!("{part} died too often")));
+        }
+    }
+}
+
+/// From an agent's request to the answer of an agent of another node, one after the other; prints
+/// the median alone.
+pub(super) fn requests(config: &NodeConfig) -> Result<()> {
+    let mut node = start(config)?;
+    spawn(&mut node, "source", "bench_nats_source")?;
+    let (size, requests) = (env_number("BENCH_SIZE", 128), env_number("BENCH_REQUESTS", 10_000));
+    let task = |requests: u64| json!({ "request": requests, "subject": SUBJECT, "size": size });
+    // The first tenth fills caches and buffers.
+    ask_source(&mut node, &task(requests / 10 + 1))?;
+    let seconds = ask_source(&mut node, &task(requests))?;
+    println!("{}", json!({ "median_us": seconds * 1e6, "size": size, "requests": requests }));
+    Ok(())
+}
+
+/// The rate to one of a thousand subscriptions of a node, against that to the only one.
+pub(super) fn thousand_subscriptions(config: &NodeConfig) -> Result<()> {
+    /// With the sink, which has the one that is measured besides.
+    const AGENTS: u64 = 27;
+    /// What each of them has: 27 * 37 + 1 = 1000.
+    const OTHERS: u64 = 37;
+    let node = RefCell::new(start_pair(config)?);
+    for number in 1..AGENTS {
+        spawn(&mut node.borrow_mut(), &format!("other-{number}"), "bench_nats_sink")?;
+    }
+    let (size, messages) = (env_number("BENCH_SIZE", 128), env_number("BENCH_MESSAGES", 200_000));
+    let task = publish_task(size, messages);
+    let rate_beside = |others: u64| {
+        let node = &mut *node.borrow_mut();
+        for number in 1..AGENTS {
+            let id = AgentId(format!("other-{number}"));
+            node.request(&id, &json!({ "others": others }), TIMEOUT)?;
+        }
+        // Last, so that the one that is measured is not the first that is looked at anywhere.
+        subscribe_sink(node, others)?;
+        Ok(messages as f64 / ask_source(node, &task)?)
+    };
+    let name = "nats_1000_subscriptions";
+    let ours = || rate_beside(OTHERS);
+    pairs(name, "msg/s", "the only subscription", ours, || rate_beside(0))
+}
+
+/// Shows `scripts/bench` a node that was sent so many messages, and a node that was sent ten times
+/// as many.
+pub(super) fn memory(config: &NodeConfig) -> Result<()> {
+    let mut node = start_pair(config)?;
+    let all = env_number("BENCH_MESSAGES", 20_000_000);
+    let round = (all / 100).max(1);
+    let task = publish_task(env_number("BENCH_SIZE", 128), round);
+    let mut sent = 0;
+    for (phase, mark) in [("before", all / 10), ("after", all)] {
+        while sent < mark {
+            ask_source(&mut node, &task)?;
+            sent += round;
+        }
+        eprintln!("{sent} messages came through");
+        show_phase(phase, sent);
+        wait_until_measured(phase)?;
+    }
+    Ok(())
+}
+
+fn publish_task(size: u64, messages: u64) -> Value {
+    json!({ "publish": messages, "subject": SUBJECT, "size": size })
+}
+
+/// A node with an agent that publishes and one that has subscribed.
+fn start_pair(config: &NodeConfig) -> Result<NodeHandle> {
+    let mut node = start(config)?;
+    spawn(&mut node, "source", "bench_nats_source")?;
+    start_sink(&mut node)?;
+    Ok(node)
+}
+
+/// A connected node.
+fn start(config: &NodeConfig) -> Result<NodeHandle> {
+    let node = builder().start(config)?;
     let deadline = clock::now() + TIMEOUT;
     while !node.is_connected() {
         before(deadline, "a connection to NATS")?;
         sys::sleep(Duration::from_millis(10));
     }
-    Ok(())
+    Ok(node)
+}
+
+fn start_sink(node: &mut NodeHandle) -> Result<()> {
+    spawn(node, SINK, "bench_nats_sink")?;
+    subscribe_sink(node, 0)
+}
+
+fn subscribe_sink(node: &mut NodeHandle, others: u64) -> Result<()> {
+    let task = json!({ "others": others, "subject": SUBJECT });
+    node.request(&AgentId(SINK.to_owned()), &task, TIMEOUT).map(drop)
 }
 
 fn env_number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Subscribes, and answers when it has got what it expects.
+/// Publishes or asks what it is told to, through the public API, and says how long that took.
 #[derive(Default)]
-pub(super) struct NatsSink;
+pub(super) struct NatsSource;
+
+#[async_trait]
+impl Agent for NatsSource {
+    async fn handle(&mut self, ctx: &mut Context, message: Message) -> Result<()> {
+        let task = &message.payload;
+        let subject = task["subject"].as_str().unwrap_or_default();
+        let body = vec![b'x'; task["size"].as_u64().unwrap_or_default() as usize];
+        let mut seconds = 0.0;
+        if let Some(messages) = task["publish"].as_u64() {
+            let started = clock::now();
+            for _ in 0..messages {
+                ctx.publish(subject, &body).await?;
+            }
+            // Comes behind them, and says how many have come before it.
+            let arrived = ctx.nats_request(subject, &[], PATIENCE).await?;
+            seconds = (clock::now() - started).as_secs_f64();
+            if arrived != messages.to_string().as_bytes() {
+                let arrived = String::from_utf8_lossy(&arrived);
+                return Err(Error::handler(format!("{arrived} of {messages} messages arrived")));
+            }
+        } else if let Some(requests) = task["request"].as_u64() {
+            let mut times = Vec::new();
+            for _ in 0..requests {
+                let started = clock::now();
+                let answer = ctx.nats_request(subject, &body, PATIENCE).await?;
+                times.push((clock::now() - started).as_secs_f64());
+                if answer != body {
+                    let bytes = answer.len();
+                    return Err(Error::handler(format!("an answer has {bytes} bytes")));
+                }
+            }
+            seconds = median(times);
+        }
+        ctx.reply(&message, json!({ "seconds": seconds })).await
+    }
+}
+
+/// Counts what it gets. A request is answered with what it says, or with the count if it says
+/// nothing.
+#[derive(Default)]
+pub(super) struct NatsSink {
+    arrived: u64,
+    others: u64,
+}
 
 #[async_trait]
 impl Agent for NatsSink {
+    /// Has so many subscriptions to which nothing is sent, and after those the one that is measured.
     async fn handle(&mut self, ctx: &mut Context, message: Message) -> Result<()> {
-        let expected = message.payload["expect"].as_u64().unwrap_or_default();
-        let got = receive(expected)?;
-        ctx.reply(&message, got).await
-    }
-}
-
-#[cfg(feature = "wasm-nats")]
-fn receive(expected: u64) -> Result<u64> {
-    let mut client = crate::host::lunatic::NatsClient::new();
-    let mut subscription = client.subscribe("bench.one_way", None)?;
-    for got in 0..expected {
-        if subscription.next(Some(TIMEOUT)).is_none() {
-            return Err(Error::handler(format!("{got} of {expected} messages arrived")));
+        let others = message.payload["others"].as_u64().unwrap_or_default();
+        let id = ctx.id().clone();
+        let other = |number: u64| format!("bench.{id}.{number}");
+        let subject = message.payload["subject"].as_str();
+        if let Some(subject) = subject {
+            ctx.unsubscribe(subject, None).await?;
         }
+        for number in others..self.others {
+            ctx.unsubscribe(&other(number), None).await?;
+        }
+        for number in self.others..others {
+            ctx.subscribe(&other(number), None).await?;
+        }
+        self.others = others;
+        if let Some(subject) = subject {
+            ctx.subscribe(subject, None).await?;
+        }
+        ctx.reply(&message, others).await
     }
-    Ok(expected)
-}
 
-#[cfg(not(feature = "wasm-nats"))]
-fn receive(_: u64) -> Result<u64> {
-    Err(Error::Nats("this build is without the feature wasm-nats".to_owned()))
+    async fn on_nats_message(&mut self, ctx: &mut Context, message: NatsMessage) -> Result<()> {
+        let Some(reply) = message.reply else {
+            self.arrived += 1;
+            return Ok(());
+        };
+        if message.payload.is_empty() {
+            let arrived = std::mem::take(&mut self.arrived).to_string();
+            return ctx.publish(&reply, arrived.as_bytes()).await;
+        }
+        ctx.publish(&reply, &message.payload).await
+    }
 }
