@@ -22,11 +22,11 @@ impl Agent for Thermostat {
     }
 
     async fn on_nats_message(&mut self, ctx: &mut Context, message: NatsMessage) -> Result<()> {
-        let room = message.subject.split('.').nth(1).unwrap_or_default();
-        let degrees: i32 = serde_json::from_slice(&message.payload)?;
+        let room = message.subject().split('.').nth(1).unwrap_or_default();
+        let degrees: i32 = serde_json::from_slice(message.payload())?;
         let heating = if degrees < 20 { "on" } else { "off" };
         let decision = format!("{room}: {degrees} degrees, heating {heating}");
-        match &message.reply {
+        match message.reply() {
             Some(reply) => ctx.publish(reply, decision.as_bytes()).await,
             None => ctx.publish("heating", decision.as_bytes()).await,
         }

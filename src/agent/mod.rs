@@ -46,7 +46,7 @@ pub trait Agent: Send {
     /// [`Context::subscribe`]. To answer, publish to its `reply`.
     async fn on_nats_message(&mut self, ctx: &mut Context, message: NatsMessage) -> Result<()> {
         let _ = ctx;
-        let subject = &message.subject;
+        let subject = message.subject();
         Err(Error::handler(format!("it subscribed to {subject}, and has no on_nats_message")))
     }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::client::{self, Client};
+use super::client::{self, Client, ForHandler};
 use super::clock;
 use super::deaths;
+use super::delivery::{self, Deliveries};
 use super::gateway;
 use super::local::{self, LocalSender};
 use super::logger;
@@ -110,20 +111,25 @@ impl Running {
                 }
                 // An answer that came after its request had timed out.
                 Some(&mail::REPLY | &mail::REPLY_PAYLOAD) => continue,
-                Some(&mail::DELIVERIES) => {
-                    for message in client::for_handler(sys::message_tag(), &buffer) {
-                        self.nats_message(message);
-                    }
+                Some(&delivery::INPUTS) => {
+                    let inputs = Deliveries::read(std::mem::take(&mut buffer));
+                    inputs
+                        .into_iter()
+                        .flatten()
+                        .for_each(|one| self.input(one.reply(), one.payload()));
+                    continue;
+                }
+                Some(&(delivery::DELIVERIES | delivery::ENDED)) => {
+                    self.from_nats(client::for_handler(
+                        sys::message_tag(),
+                        std::mem::take(&mut buffer),
+                    ));
                     continue;
                 }
                 _ => {}
             }
             match postcard::from_bytes(&buffer) {
-                Ok(AgentMail::Inputs(inputs)) => {
-                    for input in inputs {
-                        self.input(input);
-                    }
-                }
+                Ok(AgentMail::Input { body }) => self.input(None, body),
                 Ok(AgentMail::Ping { seq }) => self.pong(seq),
                 Ok(AgentMail::Stop) => return self.stop(),
                 Ok(AgentMail::Reply | AgentMail::Message) => {}
@@ -150,17 +156,16 @@ impl Running {
         }
     }
 
-    fn input(&mut self, input: mail::Input<'_>) {
+    fn input(&mut self, reply: Option<&str>, body: &[u8]) {
         let parsed = parse_agent_input(
-            input.body,
+            body,
             Context::MAX_PAYLOAD,
             &self.id,
             local::fresh_id,
             clock::timestamp().unix_seconds(),
         );
-        let to = |asker| {
-            input.reply.map(|subject| ReplyTo::Subject { subject: subject.to_owned(), asker })
-        };
+        let to =
+            |asker| reply.map(|subject| ReplyTo::Subject { subject: subject.to_owned(), asker });
         match parsed {
             Ok(message) => {
                 let reply_to = to(message.from.clone());
@@ -171,6 +176,19 @@ impl Running {
                 self.refuse(to(AgentId::external()), &error);
                 self.turn_over();
             }
+        }
+    }
+
+    fn from_nats(&mut self, came: ForHandler) {
+        match came {
+            ForHandler::Messages(messages) => {
+                messages.for_each(|message| self.nats_message(message));
+            }
+            ForHandler::Ended(subject, why) => {
+                let text = format!("the subscription to {subject} has ended: {why}");
+                self.failed(&Error::Nats(text), None);
+            }
+            ForHandler::Nothing => {}
         }
     }
 
@@ -282,10 +300,12 @@ impl Running {
                 LocalMessage::decode(&buffer).and_then(|message| message.waiter)
             {
                 self.refuse(Some(ReplyTo::Process { id: pid, tag }), &error);
-            } else if let Ok(AgentMail::Inputs(inputs)) = postcard::from_bytes(&buffer) {
-                for subject in inputs.iter().filter_map(|input| input.reply) {
-                    let (subject, asker) = (subject.to_owned(), AgentId::external());
-                    self.refuse(Some(ReplyTo::Subject { subject, asker }), &error);
+            } else if buffer.first() == Some(&delivery::INPUTS) {
+                let inputs = Deliveries::read(std::mem::take(&mut buffer));
+                for input in inputs.into_iter().flatten() {
+                    let asker = AgentId::external();
+                    let to = input.reply().map(str::to_owned);
+                    self.refuse(to.map(|subject| ReplyTo::Subject { subject, asker }), &error);
                 }
             }
         }

@@ -1,21 +1,30 @@
 //! The NATS client of a process: encodes here, and hands over to the connection when a handler
 //! returns, waits for an answer, or 32 KB are full; never later than that.
 
-use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::cell::Cell;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use super::clock;
 use super::connection::{self, Greeting, Mail, Report};
+use super::delivery::{self, Deliveries, Ended, Why, ANSWERS};
+use super::handover::{Handover, Request};
 use super::mail::{self, NoAnswer};
 use super::names::{self, Part};
-use super::sys::{self, Pid, Received};
-use crate::agent::Context;
+use super::sys::{self, Pid};
 use crate::error::Error;
 pub use crate::message::NatsMessage;
-use crate::nats::{Headers, Inbox, InvalidConfig, Outbox, OutboxError, UrlError};
+use crate::message::{Headers, StatusCode};
+use crate::nats::{
+    Gather, GatherEnd, Gathering, Inbox, InvalidConfig, Outbox, OutboxError, RequestMany, UrlError,
+};
+use crate::time::Instant;
+
+pub(super) use super::subscription::{
+    for_handler, process_died, subscribe_handler, unsubscribe_handler, ForHandler,
+};
+pub use super::subscription::{SubscribeOptions, Subscription};
 
 /// Why NATS did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -54,6 +63,24 @@ pub enum NatsError {
         /// The limit.
         max: usize,
     },
+    /// The server does not permit the subject; in its words.
+    #[error("{0}")]
+    PermissionDenied(String),
+    /// The connection broke before the answer was there. Whether the request arrived is not known.
+    #[error("the connection broke before {subject} was answered")]
+    Disconnected {
+        /// The subject.
+        subject: String,
+    },
+    /// The server takes what is published slower than it comes, and the publisher chose
+    /// [`WhenBusy::Error`]. The message was not taken.
+    #[error(
+        "the server is slower than this publisher, and the message was not taken: try again later"
+    )]
+    Busy,
+    /// A subscription is over, and why.
+    #[error("the subscription has ended: {0}")]
+    SubscriptionEnded(String),
     /// Nobody subscribed to the subject.
     #[error("nobody listens on {subject}")]
     NoResponders {
@@ -74,6 +101,17 @@ impl From<NatsError> for Error {
     fn from(error: NatsError) -> Self {
         Self::Nats(error.to_string())
     }
+}
+
+/// What a publish does when the server takes less than is published: when 256 KB of this process
+/// are on their way to the socket already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenBusy {
+    /// It waits until there is room.
+    #[default]
+    Wait,
+    /// It is [`NatsError::Busy`], and the message is not taken.
+    Error,
 }
 
 /// The connection that a client uses.
@@ -111,8 +149,11 @@ pub struct Client {
     connection: Line,
     outbox: Outbox,
     greeting: Option<(Pid, Inbox)>,
-    /// How much was handed over since the connection last said that it had taken everything.
-    unchecked: usize,
+    /// How much was handed over since the connection was last asked whether it has taken it.
+    unasked: usize,
+    /// Whom that was asked, and the tag of its answer.
+    asked: Option<(Pid, i64)>,
+    when_busy: WhenBusy,
 }
 
 impl Default for Client {
@@ -124,11 +165,15 @@ impl Default for Client {
 impl Client {
     /// At so many bytes the outbox is handed over.
     const FULL: usize = 32 * 1024;
-    /// After so many bytes the connection is asked whether it has taken them: what one process has
-    /// under way is at most this, and a process that outruns the server is slowed down.
+    /// What one process has on its way to the socket is at most this and one outbox. After half of
+    /// it the connection is asked whether it has taken all until then, and after the other half its
+    /// answer is waited for: a process that outruns the server is slowed down, and one that does not
+    /// never waits.
     const WINDOW: usize = 256 * 1024;
     /// How long the connection may take to answer: longer than it may write.
     const TIMEOUT: Duration = Duration::from_secs(15);
+    /// While it waits for an answer, it looks this often whether the connection's process still lives.
+    const LOOK: Duration = Duration::from_secs(1);
 
     /// A client.
     pub fn new() -> Self {
@@ -141,7 +186,14 @@ impl Client {
     }
 
     fn of(connection: Line) -> Self {
-        Self { connection, outbox: Outbox::default(), greeting: None, unchecked: 0 }
+        Self {
+            connection,
+            outbox: Outbox::default(),
+            greeting: None,
+            unasked: 0,
+            asked: None,
+            when_busy: WhenBusy::Wait,
+        }
     }
 
     /// Whether the node is connected now.
@@ -149,12 +201,53 @@ impl Client {
         self.connection.is_online()
     }
 
+    /// What publishes do from now on when the server does not keep up.
+    pub fn set_when_busy(&mut self, when_busy: WhenBusy) {
+        self.when_busy = when_busy;
+    }
+
     /// Publishes. While there is no connection to a server, the node keeps what is published up to
-    /// its bound; beyond it this is an error, at this call.
+    /// its bound; beyond it this is an error, at this call. An error can also tell of what this
+    /// process published before.
     pub fn publish(
         &mut self,
         subject: &str,
         reply: Option<&str>,
+        payload: &[u8],
+    ) -> Result<(), NatsError> {
+        self.publish_with_headers(subject, reply, &Headers::new(), payload)
+    }
+
+    /// Publishes with headers.
+    pub fn publish_with_headers(
+        &mut self,
+        subject: &str,
+        reply: Option<&str>,
+        headers: &Headers,
+        payload: &[u8],
+    ) -> Result<(), NatsError> {
+        if self.outbox.len() >= Self::FULL && self.is_busy() {
+            return Err(NatsError::Busy);
+        }
+        self.encode(subject, reply, headers, payload)?;
+        if (self.outbox.len() >= Self::FULL && !self.is_busy()) || !self.is_online_cheaply() {
+            self.hand_over(None)?;
+        }
+        Ok(())
+    }
+
+    /// Hands over what was published.
+    pub fn flush(&mut self) -> Result<(), NatsError> {
+        self.hand_over(None)?;
+        // Who looks into its mailbox next must not find an answer there that this waits for.
+        self.settle()
+    }
+
+    fn encode(
+        &mut self,
+        subject: &str,
+        reply: Option<&str>,
+        headers: &Headers,
         payload: &[u8],
     ) -> Result<(), NatsError> {
         if payload.len() > Self::FULL {
@@ -162,36 +255,62 @@ impl Client {
             // connection of the whole node.
             self.greet()?;
         }
-        self.outbox.publish(subject, reply, &Headers::new(), payload)?;
-        if self.outbox.len() >= Self::FULL || !self.is_online_cheaply() {
-            self.flush()?;
-        }
-        Ok(())
+        Ok(self.outbox.publish(subject, reply, headers, payload)?)
     }
 
-    /// Hands over what was published.
-    pub fn flush(&mut self) -> Result<(), NatsError> {
+    fn hand_over(&mut self, request: Option<Request<'_>>) -> Result<(), NatsError> {
         if self.outbox.is_empty() {
             return Ok(());
         }
         let Some(connection) = self.connection.pid() else {
-            self.outbox.take();
+            self.outbox.clear();
+            self.asked = None;
             return Err(NatsError::NoConnection);
         };
-        let batch = self.outbox.take();
-        let (ops, bytes) = (batch.ops, batch.bytes.as_slice());
-        self.unchecked += bytes.len();
-        if self.unchecked < Self::WINDOW && self.is_online() {
-            mail::send(connection, &Mail::Publish { ops, bytes, waiter: None });
+        // Without a server each is answered before anything else happens: a full buffer is an error
+        // at the call.
+        let is_online = self.is_online();
+        let ask = !is_online || self.unasked + self.outbox.len() >= Self::WINDOW / 2;
+        if ask {
+            self.settle().inspect_err(|_| self.outbox.clear())?;
+        }
+        let (ops, bytes) = (self.outbox.ops(), self.outbox.as_bytes());
+        let tag = if ask { mail::new_tag() } else { 0 };
+        Handover { ops, from: sys::this(), tag, request }.send(connection, bytes);
+        self.unasked += bytes.len();
+        self.outbox.clear();
+        if ask {
+            self.unasked = 0;
+            self.asked = Some((connection, tag));
+        }
+        if is_online {
             return Ok(());
         }
-        self.unchecked = 0;
-        let taken = mail::request(connection, Some(Self::TIMEOUT), |waiter| Mail::Publish {
-            ops,
-            bytes,
-            waiter: Some(waiter),
-        });
-        taken.map(|_| ()).map_err(refused)
+        self.settle()
+    }
+
+    /// Waits for the connection's word that it has taken what it was asked about.
+    fn settle(&mut self) -> Result<(), NatsError> {
+        let Some((connection, tag)) = self.asked.take() else { return Ok(()) };
+        mail::await_answer(connection, tag, Some(Self::TIMEOUT)).map_err(refused)?;
+        Ok(())
+    }
+
+    /// Whether a publisher that does not want to wait would have to.
+    fn is_busy(&mut self) -> bool {
+        let Some((connection, tag)) = self.asked else { return false };
+        if self.when_busy == WhenBusy::Wait || self.unasked + self.outbox.len() < Self::WINDOW / 2 {
+            return false;
+        }
+        match mail::await_answer(connection, tag, Some(Duration::ZERO)) {
+            Err(NoAnswer::TimedOut) => true,
+            // What is wrong is told where it is handed over.
+            Err(_) => false,
+            Ok(_) => {
+                self.asked = None;
+                false
+            }
+        }
     }
 
     /// Publishes, and waits for the first answer.
@@ -201,18 +320,75 @@ impl Client {
         payload: &[u8],
         timeout: Duration,
     ) -> Result<Vec<u8>, NatsError> {
-        let tag = mail::new_tag();
-        let reply = self.inbox()?.reply_subject(sys::this().0, tag);
-        self.publish(subject, Some(&reply), payload)?;
-        self.flush()?;
-        let subject = || subject.to_owned();
-        match receive_deliveries(tag, Some(timeout)).and_then(|mut got| got.pop_front()) {
-            Some(NatsMessage { status: Some(503), .. }) => {
-                Err(NatsError::NoResponders { subject: subject() })
+        let answer = self.request_with_headers(subject, &Headers::new(), payload, timeout)?;
+        Ok(answer.payload().to_vec())
+    }
+
+    /// Publishes with headers, and waits for the first answer.
+    pub fn request_with_headers(
+        &mut self,
+        subject: &str,
+        headers: &Headers,
+        payload: &[u8],
+        timeout: Duration,
+    ) -> Result<NatsMessage, NatsError> {
+        let mut answers = self.ask(subject, headers, payload)?;
+        match answers.next(clock::now() + timeout)? {
+            Some(answer) if is_no_responders(&answer) => {
+                Err(NatsError::NoResponders { subject: subject.to_owned() })
             }
-            Some(message) => Ok(message.payload),
-            None => Err(NatsError::TimedOut { subject: subject(), timeout }),
+            Some(answer) => Ok(answer),
+            None => Err(NatsError::TimedOut { subject: subject.to_owned(), timeout }),
         }
+    }
+
+    /// Publishes, and waits for as many answers as `many` says (ADR-47); an answer that is late is no
+    /// error here.
+    pub fn request_many(
+        &mut self,
+        subject: &str,
+        headers: &Headers,
+        payload: &[u8],
+        many: &RequestMany,
+    ) -> Result<Vec<NatsMessage>, NatsError> {
+        let mut gather = Gather::new(clock::now(), many);
+        let mut answers = self.ask(subject, headers, payload)?;
+        let mut got = Vec::new();
+        loop {
+            let until = match gather.tick(clock::now()) {
+                Gathering::Continue { until } => until,
+                Gathering::Done(GatherEnd::NoResponders) => {
+                    return Err(NatsError::NoResponders { subject: subject.to_owned() });
+                }
+                Gathering::Done(_) => return Ok(got),
+            };
+            if let Some(answer) = answers.next(until)? {
+                let (status, len) = (answer.status(), answer.payload().len());
+                if gather.reply(clock::now(), status, len) {
+                    got.push(answer);
+                }
+            }
+        }
+    }
+
+    fn ask<'a>(
+        &mut self,
+        subject: &'a str,
+        headers: &Headers,
+        payload: &[u8],
+    ) -> Result<Answers<'a>, NatsError> {
+        thread_local! {
+            // Memory is per process, and so are its requests.
+            static LAST: Cell<u64> = const { Cell::new(0) };
+        }
+        let number = LAST.get() + 1;
+        LAST.set(number);
+        let (connection, inbox) = self.inbox()?;
+        let reply = inbox.reply_subject(sys::this().0, number as i64);
+        let inbox = inbox.clone();
+        self.encode(subject, Some(&reply), headers, payload)?;
+        self.hand_over(Some(Request { number, subject }))?;
+        Ok(Answers { subject, number, connection, inbox, here: None })
     }
 
     /// Subscribes this process to a subject, with wildcards if it has any, alone or as one of a
@@ -222,16 +398,19 @@ impl Client {
         subject: &str,
         queue: Option<&str>,
     ) -> Result<Subscription, NatsError> {
+        let queue_group = queue.map(str::to_owned);
+        self.subscribe_with(subject, SubscribeOptions { queue_group, ..Default::default() })
+    }
+
+    /// Subscribes this process to a subject, with limits of its own.
+    pub fn subscribe_with(
+        &mut self,
+        subject: &str,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, NatsError> {
         let connection = self.connection.pid().ok_or(NatsError::NoConnection)?;
-        let tag = mail::new_tag();
-        let (subject, queue) = (subject.to_owned(), queue.map(str::to_owned));
-        KEPT.with_borrow_mut(|kept| kept.insert(tag, VecDeque::new()));
-        let sid = subscribe(connection, &subject, queue.as_deref(), tag).inspect_err(|_| {
-            KEPT.with_borrow_mut(|kept| kept.remove(&tag));
-        })?;
         let own = matches!(self.connection, Line::Own { .. });
-        let (over, waiting) = (None, VecDeque::new());
-        Ok(Subscription { subject, queue, connection, own, over, sid, tag, waiting })
+        Subscription::new(connection, own, subject, options)
     }
 
     /// Waits until the server has everything that this process published.
@@ -242,12 +421,21 @@ impl Client {
         answer.map(|_| ()).map_err(refused)
     }
 
-    fn inbox(&mut self) -> Result<&Inbox, NatsError> {
+    /// From now on what happens to the connection comes as events, none of which is dropped.
+    pub fn events(&mut self) -> Result<Events, NatsError> {
+        let connection = self.connection.pid().ok_or(NatsError::NoConnection)?;
+        let tag = mail::new_tag();
+        mail::send(connection, &Mail::Watch { pid: sys::this().0, tag });
+        Ok(Events { connection, tag })
+    }
+
+    fn inbox(&mut self) -> Result<(Pid, &Inbox), NatsError> {
         let connection = self.connection.pid().ok_or(NatsError::NoConnection)?;
         if self.greeting.as_ref().is_none_or(|(known, _)| *known != connection) {
             self.greet()?;
         }
-        self.greeting.as_ref().map(|(_, inbox)| inbox).ok_or(NatsError::NoConnection)
+        let greeting = self.greeting.as_ref().ok_or(NatsError::NoConnection)?;
+        Ok((greeting.0, &greeting.1))
     }
 
     /// Asks the connection who it is, and what the server takes.
@@ -268,6 +456,77 @@ impl Client {
     }
 }
 
+fn is_no_responders(answer: &NatsMessage) -> bool {
+    answer.status() == Some(StatusCode::NO_RESPONDERS) && answer.payload().is_empty()
+}
+
+/// The answers to one request. Those to others that came too late go as they are met.
+struct Answers<'a> {
+    subject: &'a str,
+    number: u64,
+    connection: Pid,
+    inbox: Inbox,
+    here: Option<Deliveries>,
+}
+
+impl Answers<'_> {
+    /// The next one, if it comes in time.
+    fn next(&mut self, until: Instant) -> Result<Option<NatsMessage>, NatsError> {
+        loop {
+            for message in self.here.iter_mut().flatten() {
+                let to = self.inbox.parse(message.subject());
+                if to.is_some_and(|(_, number)| number as u64 == self.number) {
+                    return Ok(Some(message));
+                }
+            }
+            let left = until - clock::now();
+            self.here = None;
+            match delivery::receive(ANSWERS, Some(left.min(Client::LOOK))) {
+                None if left.is_zero() => return Ok(None),
+                None if !sys::exists(self.connection) => return Err(self.disconnected()),
+                None => {}
+                Some(mail) => match Ended::read(&mail) {
+                    Some(Ended { number, why }) if number == self.number => {
+                        return Err(match why {
+                            Why::Denied(text) => NatsError::PermissionDenied(text),
+                            Why::Disconnected => self.disconnected(),
+                        });
+                    }
+                    Some(_) => {}
+                    None => self.here = Deliveries::read(mail),
+                },
+            }
+        }
+    }
+
+    fn disconnected(&self) -> NatsError {
+        NatsError::Disconnected { subject: self.subject.to_owned() }
+    }
+}
+
+/// What happens to a connection, for the process that asked for it. They wait in its mailbox until
+/// they are looked at; there are few: at most some ten per attempt to connect.
+#[derive(Debug)]
+pub struct Events {
+    connection: Pid,
+    tag: i64,
+}
+
+impl Events {
+    /// The next event. `None` if there was none within `timeout`, or if the connection's process has
+    /// ended.
+    pub fn next(&mut self, timeout: Option<Duration>) -> Option<crate::nats::Event> {
+        let answer = mail::await_answer(self.connection, self.tag, timeout).ok()?;
+        postcard::from_bytes(&answer).ok()
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        mail::send(self.connection, &Mail::Unwatch { pid: sys::this().0, tag: self.tag });
+    }
+}
+
 /// Asks a connection how it is.
 pub(super) fn report(connection: Pid) -> Result<Report, NatsError> {
     let ask = |waiter| Mail::Report { waiter };
@@ -285,276 +544,4 @@ pub(super) fn refused(error: NoAnswer) -> NatsError {
         NoAnswer::TimedOut => NatsError::Refused("the connection did not answer".to_owned()),
         NoAnswer::Garbled => NatsError::Refused("the connection's answer is garbled".to_owned()),
     }
-}
-
-fn subscribe(
-    connection: Pid,
-    subject: &str,
-    queue: Option<&str>,
-    tag: i64,
-) -> Result<u64, NatsError> {
-    let pid = sys::this().0;
-    let answer = mail::request(connection, Some(Client::TIMEOUT), |waiter| Mail::Subscribe {
-        subject,
-        queue,
-        pid,
-        tag,
-        waiter,
-    });
-    let bytes = answer.map_err(refused)?;
-    let sid: [u8; 8] = bytes.try_into().map_err(|_| refused(NoAnswer::Garbled))?;
-    Ok(u64::from_le_bytes(sid))
-}
-
-/// What comes on a subject, for the process that subscribed. Dropping it unsubscribes.
-#[derive(Debug)]
-pub struct Subscription {
-    subject: String,
-    queue: Option<String>,
-    connection: Pid,
-    /// Whether that is a connection of this process's own, which has no successor.
-    own: bool,
-    /// Why nothing will come any more, if so.
-    over: Option<String>,
-    sid: u64,
-    tag: i64,
-    waiting: VecDeque<NatsMessage>,
-}
-
-impl Subscription {
-    /// While it waits, it looks this often whether the connection's process still lives.
-    const LOOK: Duration = Duration::from_secs(1);
-
-    /// The next message. `None` if none came within `timeout`, or if none will come any more, which
-    /// is so only for a connection of this process's own that has ended.
-    pub fn next(&mut self, timeout: Option<Duration>) -> Option<NatsMessage> {
-        let deadline = timeout.map(|timeout| clock::now() + timeout);
-        loop {
-            if let Some(message) = self.take_waiting() {
-                return Some(message);
-            }
-            let left = deadline.map(|deadline| deadline - clock::now());
-            if self.over.is_some() || left == Some(Duration::ZERO) {
-                return None;
-            }
-            let slice = left.map_or(Self::LOOK, |left| left.min(Self::LOOK));
-            match receive_deliveries(self.tag, Some(slice)) {
-                Some(messages) => self.waiting.extend(messages),
-                None => self.follow_connection(),
-            }
-        }
-    }
-
-    /// The next message, if one is here.
-    pub fn try_next(&mut self) -> Option<NatsMessage> {
-        if let Some(message) = self.take_waiting() {
-            return Some(message);
-        }
-        // No shorter wait can be had: a timer tick of the runtime, up to a millisecond.
-        match receive_deliveries(self.tag, Some(Duration::ZERO)) {
-            Some(messages) => self.waiting.extend(messages),
-            None => self.follow_connection(),
-        }
-        self.take_waiting()
-    }
-
-    fn take_waiting(&mut self) -> Option<NatsMessage> {
-        if self.waiting.is_empty() {
-            self.waiting = kept(self.tag);
-        }
-        self.waiting.pop_front()
-    }
-
-    /// Why nothing will come any more, if so; what has come is still there.
-    pub(super) fn over(&self) -> Option<&str> {
-        self.over.as_deref()
-    }
-
-    fn follow_own(&mut self) {
-        self.over = match report(self.connection) {
-            Ok(report) => report.closed,
-            // It is late: it may be in the middle of a write.
-            Err(_) if sys::exists(self.connection) => None,
-            Err(_) => Some("its process has ended".to_owned()),
-        };
-        if self.over.is_some() {
-            // What came before the end, and after the last look.
-            self.waiting
-                .extend(receive_deliveries(self.tag, Some(Duration::ZERO)).unwrap_or_default());
-        }
-    }
-
-    /// Looks whether something can still come. The node's connection may have died: its successor
-    /// knows nothing of this subscription.
-    fn follow_connection(&mut self) {
-        if self.own {
-            return self.follow_own();
-        }
-        if sys::exists(self.connection) {
-            return;
-        }
-        let Some(connection) = Part::new(names::CONNECTION).pid() else { return };
-        match subscribe(connection, &self.subject, self.queue.as_deref(), self.tag) {
-            Ok(sid) => (self.connection, self.sid) = (connection, sid),
-            Err(error) => {
-                log::warn!(subject = self.subject.as_str(); "subscription refused, tried again: {error}")
-            }
-        }
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        mail::send(self.connection, &Mail::Unsubscribe { sid: self.sid });
-        KEPT.with_borrow_mut(|kept| kept.remove(&self.tag));
-    }
-}
-
-thread_local! {
-    /// What came for subscriptions of this process while it waited for something else.
-    static KEPT: RefCell<HashMap<i64, VecDeque<NatsMessage>>> = RefCell::new(HashMap::new());
-}
-
-/// At most so many messages are kept for a subscription that nobody looks at; the oldest go first.
-/// They count against the process's own memory limit.
-const MAX_KEPT: usize = 1024;
-
-/// What an agent has its handler called for, by `ctx.subscribe`.
-#[derive(Default)]
-struct HandlerSubscriptions {
-    all: Vec<Subscription>,
-    /// The connection whose death is told to this process.
-    watched: Option<Pid>,
-}
-
-thread_local! {
-    static HANDLER: RefCell<HandlerSubscriptions> = RefCell::default();
-}
-
-/// The tag of the mail with which an agent reminds itself to look for the connection's successor.
-const FOLLOW: i64 = 101;
-
-impl HandlerSubscriptions {
-    /// How soon it looks again for a connection that is not back yet.
-    const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-    fn position(&self, subject: &str, queue: Option<&str>) -> Option<usize> {
-        self.all.iter().position(|one| one.subject == subject && one.queue.as_deref() == queue)
-    }
-
-    /// Watches the connection that the subscriptions are at; where it has died, they move to its
-    /// successor, now or soon.
-    fn follow(&mut self) {
-        self.all.iter_mut().for_each(Subscription::follow_connection);
-        if self.all.iter().any(|one| !sys::exists(one.connection)) {
-            self.watched = None;
-            sys::send_after(sys::this(), FOLLOW, &[mail::DELIVERIES], Self::LOOK_AGAIN);
-            return;
-        }
-        let Some(connection) = self.all.first().map(|one| one.connection) else { return };
-        if self.watched != Some(connection) {
-            self.watched = Some(connection);
-            sys::monitor(connection);
-            // A monitor on a process that has died already never fires.
-            if !sys::exists(connection) {
-                self.follow();
-            }
-        }
-    }
-}
-
-/// Has the agent of this process called for what comes on a subject. To do it again changes nothing.
-pub(super) fn subscribe_handler(
-    client: &mut Client,
-    subject: &str,
-    queue: Option<&str>,
-) -> Result<(), NatsError> {
-    HANDLER.with_borrow_mut(|handler| {
-        if handler.position(subject, queue).is_some() {
-            return Ok(());
-        }
-        let max = Context::MAX_SUBSCRIPTIONS;
-        if handler.all.len() >= max {
-            return Err(NatsError::TooManySubscriptions { max });
-        }
-        let subscription = client.subscribe(subject, queue)?;
-        // What comes for it is handed on at once.
-        KEPT.with_borrow_mut(|kept| kept.remove(&subscription.tag));
-        handler.all.push(subscription);
-        handler.follow();
-        Ok(())
-    })
-}
-
-/// Ends it again; whether there was such a subscription.
-pub(super) fn unsubscribe_handler(subject: &str, queue: Option<&str>) -> bool {
-    HANDLER.with_borrow_mut(|handler| match handler.position(subject, queue) {
-        Some(at) => {
-            drop(handler.all.swap_remove(at));
-            true
-        }
-        None => false,
-    })
-}
-
-/// What came for the agent's handler. What came for a subscription that the agent looks at by
-/// itself is kept for that.
-pub(super) fn for_handler(tag: i64, bytes: &[u8]) -> VecDeque<NatsMessage> {
-    let is_handlers = HANDLER.with_borrow_mut(|handler| {
-        if tag == FOLLOW {
-            handler.follow();
-        }
-        handler.all.iter().any(|one| one.tag == tag)
-    });
-    if is_handlers {
-        return owned(bytes);
-    }
-    keep(tag, bytes);
-    VecDeque::new()
-}
-
-/// A process that this one watches has died: the connection, if any.
-pub(super) fn process_died() {
-    HANDLER.with_borrow_mut(HandlerSubscriptions::follow);
-}
-
-/// Keeps deliveries that came while the process waited for something else.
-fn keep(tag: i64, bytes: &[u8]) {
-    KEPT.with_borrow_mut(|kept| {
-        // Without an entry it is the late answer to a request, or for a subscription that is over.
-        let Some(queue) = kept.get_mut(&tag) else { return };
-        let was_full = queue.len() >= MAX_KEPT;
-        queue.extend(owned(bytes));
-        let excess = queue.len().saturating_sub(MAX_KEPT);
-        queue.drain(..excess);
-        if excess > 0 && !was_full {
-            log::warn!("a subscription that nobody reads is full: its oldest messages are dropped");
-        }
-    });
-}
-
-fn kept(tag: i64) -> VecDeque<NatsMessage> {
-    KEPT.with_borrow_mut(|kept| kept.get_mut(&tag).map(std::mem::take)).unwrap_or_default()
-}
-
-fn receive_deliveries(tag: i64, timeout: Option<Duration>) -> Option<VecDeque<NatsMessage>> {
-    match sys::receive(&[tag], timeout) {
-        Received::Message => {
-            let mut buffer = Vec::new();
-            sys::read_message(&mut buffer);
-            Some(owned(&buffer))
-        }
-        _ => None,
-    }
-}
-
-fn owned(bytes: &[u8]) -> VecDeque<NatsMessage> {
-    let deliveries = mail::decode_deliveries(bytes).unwrap_or_default();
-    let owned = deliveries.into_iter().map(|delivery| NatsMessage {
-        subject: delivery.subject.to_owned(),
-        reply: delivery.reply.map(str::to_owned),
-        status: (delivery.status != 0).then_some(delivery.status),
-        payload: delivery.payload.to_vec(),
-    });
-    owned.collect()
 }

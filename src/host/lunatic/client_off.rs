@@ -1,12 +1,11 @@
 //! The NATS client in a build without `wasm-nats`: the same face, and every call says why not.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use thiserror::Error;
 
+use super::delivery::Deliveries;
 use crate::error::Error;
-use crate::message::NatsMessage;
 
 /// Why NATS did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -78,9 +77,20 @@ pub(super) fn unsubscribe_handler(_: &str, _: Option<&str>) -> bool {
     false
 }
 
+/// What a mail means for the agent's handler.
+#[allow(dead_code, reason = "none comes here")]
+pub(super) enum ForHandler {
+    /// Never.
+    Messages(Deliveries),
+    /// Never.
+    Ended(String, NatsError),
+    /// Always.
+    Nothing,
+}
+
 /// Nothing is delivered here.
-pub(super) fn for_handler(_: i64, _: &[u8]) -> VecDeque<NatsMessage> {
-    VecDeque::new()
+pub(super) fn for_handler(_: i64, _: Vec<u8>) -> ForHandler {
+    ForHandler::Nothing
 }
 
 /// None is watched here.

@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::clock;
+use super::delivery::{Ended, Load, Why, ANSWERS};
 use super::dial::{self, DialOptions};
 use super::gateway;
+use super::handover::Handover;
 use super::logger;
 use super::mail::{self, Answer, NoAnswer, SupervisorMail, Waiter};
 use super::names::{self, Lookup};
@@ -23,8 +26,9 @@ use crate::error::{Error, Result};
 use crate::log_line::OnceAMinute;
 use crate::message::Subject;
 use crate::nats::{
-    Auth, CloseReason, ControlOp, DisconnectReason, Event, Inbox, Input, Output, PublishError,
-    QueueGroup, ServerUrl, Session, SessionConfig, Stats, SubjectPattern, DEFAULT_MAX_PAYLOAD,
+    Auth, CloseReason, ControlOp, DisconnectReason, Event, Inbox, Input, Operation, Output,
+    PublishError, QueueGroup, ServerUrl, Session, SessionConfig, Stats, SubjectPattern,
+    DEFAULT_MAX_PAYLOAD,
 };
 
 /// What the connection is told first.
@@ -99,13 +103,8 @@ pub(super) fn start_own(session: SessionConfig, dial: DialOptions) -> Result<Pid
 pub(super) enum Mail<'a> {
     /// Never sent: see [`mail::REPLY`].
     Reply,
-    /// Publish ready-made operations. A waiter learns whether they were taken.
-    Publish {
-        ops: u32,
-        #[serde(with = "serde_bytes")]
-        bytes: &'a [u8],
-        waiter: Option<Waiter>,
-    },
+    /// Never sent so: see [`Handover`].
+    Publish,
     /// Who are you? Answered with a [`Greeting`].
     Hello { waiter: Waiter },
     /// `agent.input.<id>` leads to the agent.
@@ -115,9 +114,30 @@ pub(super) enum Mail<'a> {
     /// No agent is left.
     ForgetAgents,
     /// What comes on a subject goes to a process; answered with the number of the subscription.
-    Subscribe { subject: &'a str, queue: Option<&'a str>, pid: u64, tag: i64, waiter: Waiter },
+    Subscribe {
+        subject: &'a str,
+        queue: Option<&'a str>,
+        limits: Load,
+        pid: u64,
+        tag: i64,
+        waiter: Waiter,
+    },
     /// The subscription is over.
     Unsubscribe { sid: u64 },
+    /// It is over after so many messages in all.
+    UnsubscribeAfter { sid: u64, max: u64 },
+    /// It is over; answer when all that the server had sent for it was delivered.
+    DrainSubscription { sid: u64, waiter: Waiter },
+    /// The reader dropped messages, since who they are for is slow.
+    SlowConsumer { sid: u64, messages: u64, bytes: u64, began: bool },
+    /// Tell a process of each event from now on, under a tag.
+    Watch { pid: u64, tag: i64 },
+    /// Do that no more.
+    Unwatch { pid: u64, tag: i64 },
+    /// End all subscriptions, send everything, and close; answer when that is done.
+    Drain { timeout: Duration, waiter: Waiter },
+    /// Give the present connection up for the next one.
+    ForceReconnect,
     /// The node ends: from now on only answers to its own questions come in.
     StopListening,
     /// Answer when the server has everything that was published until now.
@@ -180,6 +200,10 @@ pub(super) fn process() {
         match sys::receive(&[], None) {
             Received::Message => {
                 sys::read_message(&mut buffer);
+                if Handover::is_one(&buffer) {
+                    connection.take_over(std::mem::take(&mut buffer));
+                    continue;
+                }
                 match postcard::from_bytes(&buffer) {
                     Ok(mail) => connection.mail(mail),
                     Err(error) => log::error!("a mail cannot be read: {error}"),
@@ -203,6 +227,49 @@ struct Link {
     cause_of_death: String,
 }
 
+impl Link {
+    fn has_pushed(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| !socket.is_empty())
+    }
+}
+
+/// Whose last request may be unanswered, by process: a process waits for one at a time, and the
+/// reader gives it the answer without a word to anybody else. So an entry stays until the process
+/// asks again, or has ended and is swept away.
+#[derive(Default)]
+struct Asking {
+    by_process: HashMap<u64, (u64, String)>,
+    after_sweep: usize,
+}
+
+impl Asking {
+    /// So many come in before those that have ended are looked for.
+    const SWEEP: usize = 4096;
+
+    fn insert(&mut self, pid: u64, number: u64, subject: &str) {
+        if self.by_process.len() >= self.after_sweep + Self::SWEEP {
+            self.by_process.retain(|&pid, _| sys::exists(Pid(pid)));
+            self.after_sweep = self.by_process.len();
+        }
+        let (last, of) = self.by_process.entry(pid).or_default();
+        *last = number;
+        of.clear();
+        of.push_str(subject);
+    }
+
+    /// Tells those whose subject it is, or all, that no answer will come. Who has had its answer
+    /// drops that.
+    fn end(&mut self, subject: Option<&str>, why: &Why) {
+        self.by_process.retain(|&pid, (number, of)| {
+            let is_meant = subject.is_none_or(|subject| subject == of);
+            if is_meant {
+                Ended { number: *number, why: why.clone() }.send(Pid(pid), ANSWERS);
+            }
+            !is_meant
+        });
+    }
+}
+
 struct Connection {
     owner: Owner,
     /// What it is registered under while it is up.
@@ -219,8 +286,20 @@ struct Connection {
     next_flush: u64,
     /// Who waits for the first connection.
     awaiting: Vec<Waiter>,
+    /// Whose requests are unanswered.
+    asking: Asking,
+    /// What to tell processes that published what was not taken, without waiting for that.
+    lost: HashMap<u64, String>,
+    /// Who waits for the end of a subscription that drains.
+    draining: HashMap<u64, Waiter>,
+    /// Who waits for the end of the connection.
+    closing: Vec<Waiter>,
+    /// Who is told of events.
+    watchers: Vec<Waiter>,
     /// Why there will be no more connection, if so.
     closed: Option<String>,
+    /// Whether that was in good order.
+    drained: bool,
     /// Whether this process has nothing more to do.
     over: bool,
     /// When a failed attempt of the present outage was told last.
@@ -233,6 +312,8 @@ struct Connection {
 impl Connection {
     /// So much is written at once at the most; what waits beyond it goes into the next frame.
     const WRITE_AT: usize = 256 * 1024;
+    /// So many processes are remembered whose messages were lost.
+    const MAX_LOST: usize = 4096;
 
     fn new(start: ConnectionStart) -> Self {
         let seed = u64::from_le_bytes(clock::random());
@@ -256,7 +337,13 @@ impl Connection {
             flushes: HashMap::new(),
             next_flush: 0,
             awaiting: Vec::new(),
+            asking: Asking::default(),
+            lost: HashMap::new(),
+            draining: HashMap::new(),
+            closing: Vec::new(),
+            watchers: Vec::new(),
             closed: None,
+            drained: false,
             over: false,
             outage_told: OnceAMinute::default(),
             marked: false,
@@ -286,8 +373,7 @@ impl Connection {
     fn mail(&mut self, mail: Mail<'_>) {
         let now = clock::now();
         match mail {
-            Mail::Reply => return,
-            Mail::Publish { ops, bytes, waiter } => return self.publish(ops, bytes, waiter),
+            Mail::Reply | Mail::Publish => return,
             Mail::Marker => self.marked = false,
             Mail::Hello { waiter } => self.greet(waiter),
             Mail::SubscribeAgent { id } => self.subscribe_agent(id),
@@ -301,10 +387,37 @@ impl Connection {
                     self.unsubscribe(sid);
                 }
             }
-            Mail::Subscribe { subject, queue, pid, tag, waiter } => {
-                self.subscribe_process(subject, queue, Pid(pid), tag, waiter);
+            Mail::Subscribe { subject, queue, limits, pid, tag, waiter } => {
+                self.subscribe_process(subject, queue, Route::Process { pid, tag, limits }, waiter);
             }
             Mail::Unsubscribe { sid } => self.unsubscribe(sid),
+            Mail::UnsubscribeAfter { sid, max } => {
+                self.session.unsubscribe(sid, Some(max));
+                self.tell_reader(&ReaderMail::Count { sid });
+            }
+            Mail::DrainSubscription { sid, waiter } => {
+                if self.session.drain_subscription(sid) {
+                    self.draining.insert(sid, waiter);
+                } else {
+                    mail::answer(waiter, &Answer::Ok(&[]));
+                }
+            }
+            Mail::SlowConsumer { sid, messages, bytes, began } => {
+                let (dropped_messages, dropped_bytes) = (messages, bytes);
+                let slow = Input::SlowConsumer { sid, dropped_messages, dropped_bytes, began };
+                self.session.handle_input(now, slow);
+            }
+            Mail::Watch { pid, tag } => {
+                self.watchers.push(Waiter { pid, tag });
+                self.watch(Pid(pid));
+            }
+            Mail::Unwatch { pid, tag } => self.watchers.retain(|one| *one != Waiter { pid, tag }),
+            Mail::Drain { timeout, waiter } => {
+                self.closing.push(waiter);
+                self.session.drain(now, timeout);
+                self.tell_closing();
+            }
+            Mail::ForceReconnect => self.session.force_reconnect(now),
             Mail::StopListening => self.stop_listening(),
             Mail::Flush { waiter } => self.flush(waiter),
             Mail::Received { counts } => {
@@ -350,17 +463,30 @@ impl Connection {
 
     /// Takes what is to be published. It is written when the mailbox has been read: what piles up
     /// behind a write goes out with the next one.
-    fn publish(&mut self, ops: u32, bytes: &[u8], waiter: Option<Waiter>) {
-        let taken = self.session.publish(bytes.to_vec(), ops);
-        match (waiter, &taken) {
-            (Some(waiter), Ok(())) => mail::answer(waiter, &Answer::Ok(&[])),
-            (Some(waiter), Err(error)) => {
+    fn take_over(&mut self, mail: Vec<u8>) {
+        let mail = Bytes::from(mail);
+        let Some((handover, bytes)) = Handover::read(&mail) else {
+            return log::error!("a mail cannot be read");
+        };
+        let from = handover.from;
+        if let Some(request) = handover.request {
+            self.asking.insert(from.0, request.number, request.subject);
+        }
+        match (self.session.publish(bytes, handover.ops), handover.waiter()) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(waiter)) => match self.lost.remove(&from.0) {
+                None => mail::answer(waiter, &Answer::Ok(&[])),
+                Some(message) => {
+                    mail::answer(waiter, &Answer::Err { code: "capacity", message: &message });
+                }
+            },
+            (Err(error), Some(waiter)) => {
+                self.lost.remove(&from.0);
                 let message = &error.to_string();
-                let code = if *error == PublishError::Closed { CLOSED } else { "capacity" };
+                let code = if error == PublishError::Closed { CLOSED } else { "capacity" };
                 mail::answer(waiter, &Answer::Err { code, message });
             }
-            (None, Ok(())) => {}
-            (None, Err(error)) => log::warn!(lost = ops; "messages are lost: {error}"),
+            (Err(error), None) => self.note_lost(from, handover.ops, &error),
         }
         if self.session.pending_bytes() >= Self::WRITE_AT && self.session.is_connected() {
             self.work();
@@ -370,15 +496,28 @@ impl Connection {
         }
     }
 
+    /// Messages that nobody waited for were refused: who published them learns it the next time that
+    /// it asks, and the log now.
+    fn note_lost(&mut self, from: Pid, ops: u32, error: &PublishError) {
+        log::warn!(lost = ops, process = from.0; "messages are lost: {error}");
+        if self.lost.len() >= Self::MAX_LOST {
+            self.lost.retain(|&pid, _| sys::exists(Pid(pid)));
+        }
+        if self.lost.len() < Self::MAX_LOST {
+            self.lost
+                .insert(from.0, format!("messages that were published before are lost: {error}"));
+        }
+    }
+
     /// Does what the session wants, until it wants to wait.
     fn work(&mut self) {
-        let mut frame = Vec::new();
         loop {
             match self.session.poll_output() {
                 Output::Write(bytes) => {
-                    frame.extend_from_slice(&bytes);
-                    if frame.len() >= Self::WRITE_AT {
-                        self.write(std::mem::take(&mut frame));
+                    let socket = self.link.as_mut().and_then(|link| link.socket.as_mut());
+                    let pushed = socket.map_or(0, |socket| socket.push(&bytes));
+                    if pushed >= Self::WRITE_AT {
+                        self.send(FrameSocket::write);
                     }
                 }
                 Output::Dial { dial, server, deadline, .. } => {
@@ -386,18 +525,22 @@ impl Connection {
                 }
                 Output::Disconnect { reason, .. } => {
                     // What it said last, if anything, is on its way out.
-                    self.write(std::mem::take(&mut frame));
+                    self.send(FrameSocket::write);
                     self.hang_up(&reason);
                 }
                 Output::Event(event) => self.event(&event),
-                // Messages do not come this way here: the reader delivers them.
-                Output::Deliver(_) => {}
-                // Nor does it ask, or end a subscription in that way.
-                Output::Response { .. } | Output::Gathered { .. } | Output::Drained { .. } => {}
+                // Messages do not come this way here: the reader delivers them, and the answers.
+                Output::Deliver(_) | Output::Response { .. } | Output::Gathered { .. } => {}
+                Output::Drained { sid } => {
+                    self.unroute(sid);
+                    if let Some(waiter) = self.draining.remove(&sid) {
+                        mail::answer(waiter, &Answer::Ok(&[]));
+                    }
+                }
                 Output::Flushed { token, result } => self.flushed(token, result.is_ok()),
                 Output::Wait(deadline) => {
-                    if !frame.is_empty() {
-                        self.write(std::mem::take(&mut frame));
+                    if self.link.as_ref().is_some_and(Link::has_pushed) {
+                        self.send(FrameSocket::write);
                         // A write can end the connection, and there is more to do.
                         continue;
                     }
@@ -456,12 +599,6 @@ impl Connection {
         self.session.handle_input(clock::now(), Input::Opened { dial });
     }
 
-    fn write(&mut self, bytes: Vec<u8>) {
-        if !bytes.is_empty() {
-            self.send(|socket| socket.write(&bytes));
-        }
-    }
-
     fn send(&mut self, send: impl FnOnce(&mut FrameSocket) -> io::Result<()>) {
         let Some(link) = self.link.as_mut() else { return };
         let Some(socket) = link.socket.as_mut() else { return };
@@ -506,6 +643,7 @@ impl Connection {
     }
 
     fn event(&mut self, event: &Event) {
+        self.tell_watchers(event);
         match event {
             Event::Connected { .. } => {
                 self.outage_told = OnceAMinute::default();
@@ -515,6 +653,7 @@ impl Connection {
             }
             Event::Disconnected { .. } => {
                 sys::unregister(&self.online);
+                self.asking.end(None, &Why::Disconnected);
                 log::warn!("nats: {event}");
             }
             Event::Closed { reason, .. } => {
@@ -529,9 +668,24 @@ impl Connection {
                 };
                 log::log!(level, "nats: {event}");
                 self.closed = Some(reason.to_string());
+                self.drained = *reason == CloseReason::Drained;
                 self.tell_awaiting();
+                self.tell_closing();
             }
             Event::Reconnecting { .. } => log::debug!("nats: {event}"),
+            Event::PermissionViolation { violation, sids } => {
+                log::warn!("nats: {event}");
+                let why = Why::Denied(violation.to_string());
+                for &sid in sids {
+                    if let Some(Route::Process { pid, tag, .. }) = self.routes.get(&sid) {
+                        Ended { number: sid, why: why.clone() }.send(Pid(*pid), *tag);
+                    }
+                    self.unroute(sid);
+                }
+                if violation.operation == Operation::Publish {
+                    self.asking.end(Some(&violation.subject), &why);
+                }
+            }
             // The first one of an outage is told, and then one a minute.
             Event::AttemptFailed { .. } if !self.outage_told.is_due(clock::now()) => {
                 log::debug!("nats: {event}");
@@ -556,19 +710,46 @@ impl Connection {
         let sid = self.next_sid;
         self.session.subscribe_as(sid, pattern, queue).map_err(|error| refused(&error))?;
         self.next_sid += 1;
-        if let Some(link) = &self.link {
-            mail::send(link.reader, &ReaderMail::Route { sid, route: route.clone() });
-        }
+        self.tell_reader(&ReaderMail::Route { sid, route: route.clone() });
         self.routes.insert(sid, route);
         Ok(sid)
     }
 
     fn unsubscribe(&mut self, sid: u64) {
         self.session.unsubscribe(sid, None);
-        self.routes.remove(&sid);
-        if let Some(link) = &self.link {
-            mail::send(link.reader, &ReaderMail::Unroute { sid });
+        self.unroute(sid);
+    }
+
+    /// Nothing is delivered for it any more.
+    fn unroute(&mut self, sid: u64) {
+        if self.routes.remove(&sid).is_some() {
+            self.tell_reader(&ReaderMail::Unroute { sid });
         }
+    }
+
+    fn tell_reader(&self, mail: &ReaderMail) {
+        if let Some(link) = &self.link {
+            mail::send(link.reader, mail);
+        }
+    }
+
+    fn tell_watchers(&self, event: &Event) {
+        if self.watchers.is_empty() {
+            return;
+        }
+        let mut bytes = Vec::new();
+        mail::encode(event, &mut bytes);
+        self.watchers.iter().for_each(|&watcher| mail::answer(watcher, &Answer::Ok(&bytes)));
+    }
+
+    /// The connection has ended: who waited for that learns how.
+    fn tell_closing(&mut self) {
+        let Some(closed) = &self.closed else { return };
+        let answer = match self.drained {
+            true => Answer::Ok(&[]),
+            false => Answer::Err { code: CLOSED, message: closed },
+        };
+        self.closing.drain(..).for_each(|waiter| mail::answer(waiter, &answer));
     }
 
     fn stop_listening(&mut self) {
@@ -599,14 +780,13 @@ impl Connection {
         &mut self,
         subject: &str,
         queue: Option<&str>,
-        pid: Pid,
-        tag: i64,
+        route: Route,
         waiter: Waiter,
     ) {
-        match self.subscribe(subject, queue, Route::Process { pid: pid.0, tag }) {
+        match self.subscribe(subject, queue, route) {
             Ok(sid) => {
                 mail::answer(waiter, &Answer::Ok(&sid.to_le_bytes()));
-                self.watch(pid);
+                self.watch(Pid(waiter.pid));
             }
             Err(error) => {
                 let message = &error.to_string();
@@ -633,6 +813,7 @@ impl Connection {
         for sid in sids {
             self.unsubscribe(sid);
         }
+        self.watchers.retain(|watcher| watcher.pid != dead.0);
         self.work();
     }
 

@@ -92,7 +92,7 @@ pub(super) fn tell_refused(bytes: usize) {
     if let Some(teller) = teller() {
         if !REFUSED.swap(true, Ordering::Relaxed) {
             let (number, len) = varint(bytes as u64);
-            sys::send_parts(teller.supervisor, &[&teller.refused, &number[..len]]);
+            sys::send_parts(teller.supervisor, 0, &[&teller.refused, &number[..len]]);
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::nats::MessageView;
 pub(super) const DELIVERIES: u8 = 0xFF;
 
 /// The first byte of a mail with messages for an agent, from `agent.input.<id>`.
-pub(super) const INPUTS: u8 = 0xFD;
+pub(super) const INPUTS: u8 = 0xFA;
 
 /// The first byte of a mail that says that nothing more will come.
 pub(super) const ENDED: u8 = 0xFC;
@@ -50,8 +50,6 @@ pub(super) enum Why {
     Disconnected,
     /// The server does not permit the subject; in its words.
     Denied(String),
-    /// All of its messages were delivered, and it was to end with that.
-    Done,
 }
 
 impl Ended {
@@ -249,10 +247,6 @@ impl Waiting {
             }
             self.0.pop_front();
         }
-    }
-
-    pub(super) fn append(&mut self, mut other: Self) {
-        self.0.append(&mut other.0);
     }
 
     pub(super) fn is_empty(&self) -> bool {

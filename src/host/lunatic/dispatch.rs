@@ -208,17 +208,18 @@ impl Dispatcher {
         }
         let Some(target) = self.target(message) else { return };
         let window = self.window(&target);
-        if let Some(at) = window.slot {
+        let (slot, slow, has_room) = (window.slot, window.slow, window.has_room(bytes));
+        if let Some(at) = slot {
             if let Some(slot) = self.slots.get_mut(at).filter(|slot| slot.takes(bytes)) {
                 self.last = (target.window == sid).then_some((sid, at));
                 return slot.push(message);
             }
         }
-        if window.slow {
+        if slow {
             if !self.recovers(target.window) {
                 return self.drop_message(message, target.window);
             }
-        } else if window.slot.is_some() || !window.has_room(bytes) {
+        } else if slot.is_some() || !has_room {
             self.send();
             if !self.make_room(target.window, bytes) {
                 return self.drop_message(message, target.window);
@@ -296,7 +297,8 @@ impl Dispatcher {
             });
             self.known_after_sweep = self.windows.len() + MAX_KNOWN;
         }
-        let window = self.windows.entry(target.window).or_insert_with(|| Window::new(target.limits));
+        let window =
+            self.windows.entry(target.window).or_insert_with(|| Window::new(target.limits));
         window.belongs_to(target.to);
         window
     }
@@ -307,7 +309,8 @@ impl Dispatcher {
         if self.slots.len() == at {
             self.slots.push(Slot::default());
         }
-        let window = self.windows.entry(target.window).or_insert_with(|| Window::new(target.limits));
+        let window =
+            self.windows.entry(target.window).or_insert_with(|| Window::new(target.limits));
         window.slot = Some(at);
         let held = window.outstanding();
         if let Some(slot) = self.slots.get_mut(at) {

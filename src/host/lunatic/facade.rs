@@ -22,7 +22,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::clock;
-use super::mail::{self, AgentMail, Input};
+use super::mail::{self, AgentMail};
 use super::names::{self, Lookup};
 use super::node::{Node, NodeHandle};
 use super::program;
@@ -127,7 +127,7 @@ impl AgentProcess {
         match names::look_up(&names::agent(self.id.as_str())) {
             // As the reader delivers what NATS brings: so the message stays as it is.
             Lookup::Runs(pid) => {
-                mail::send(pid, &AgentMail::Inputs(vec![Input { reply: None, body: &body }]));
+                mail::send(pid, &AgentMail::Input { body: &body });
                 Ok(())
             }
             Lookup::Dead => Err(SendError::AgentRestarting(self.id.clone()).into()),

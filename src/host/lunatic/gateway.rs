@@ -21,8 +21,8 @@ use crate::agent::{AgentId, Context};
 use crate::error::SendError;
 use crate::log_line::OnceAMinute;
 use crate::message::{
-    decode_payload, encode_error, encode_error_as, AgentCommand, Content, ErrorCode, Pong, Subject,
-    SubjectKind, SystemMessage, WireError,
+    decode_payload, encode_error, encode_error_as, AgentCommand, Content, ErrorCode, NatsMessage,
+    Pong, Subject, SubjectKind, SystemMessage, WireError,
 };
 use crate::time::Instant;
 

@@ -35,7 +35,8 @@ pub(super) struct Request<'a> {
 
 impl<'a> Handover<'a> {
     pub(super) fn send(&self, to: Pid, bytes: &[u8]) {
-        let Request { number, subject } = self.request.unwrap_or(Request { number: 0, subject: "" });
+        let Request { number, subject } =
+            self.request.unwrap_or(Request { number: 0, subject: "" });
         let mut head = [0; HEAD];
         head[0] = KIND;
         head[1..5].copy_from_slice(&self.ops.to_le_bytes());

@@ -79,11 +79,16 @@ pub(crate) struct Waiter {
 
 /// What an agent's process is told.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum AgentMail {
+pub(crate) enum AgentMail<'a> {
     /// Never sent so: see [`REPLY`].
     Reply,
     /// Never sent so: see [`LocalMessage`].
     Message,
+    /// A message as it would come on `agent.input.<id>`, from this node and without anybody who waits.
+    Input {
+        #[serde(with = "serde_bytes")]
+        body: &'a [u8],
+    },
     /// Answer the supervisor.
     Ping { seq: u64 },
     /// Stop: `on_stop`, then return.
@@ -280,14 +285,35 @@ pub(crate) fn exchange<T, E>(
     let tag = new_tag();
     let waiter = Waiter { pid: sys::this().0, tag };
     let first = timeout.map_or(SLICE, |timeout| timeout.min(SLICE));
-    let mut received = sys::request_with(to, tag, Some(first), |buffer| encode(waiter, buffer))?;
-    let mut waited = first;
+    let received = sys::request_with(to, tag, Some(first), |buffer| encode(waiter, buffer))?;
+    Ok(read_answer(received, to, tag, first, timeout, read))
+}
+
+/// Waits for an answer that was asked for before, under a tag of its own.
+pub(crate) fn await_answer(
+    from: Pid,
+    tag: i64,
+    timeout: Option<Duration>,
+) -> Result<Vec<u8>, NoAnswer> {
+    let first = timeout.map_or(SLICE, |timeout| timeout.min(SLICE));
+    let received = sys::receive(&[tag], Some(first));
+    read_answer(received, from, tag, first, timeout, |answer| answer.map(<[u8]>::to_vec))
+}
+
+fn read_answer<T>(
+    mut received: Received,
+    from: Pid,
+    tag: i64,
+    mut waited: Duration,
+    timeout: Option<Duration>,
+    read: impl FnOnce(Result<&[u8], NoAnswer>) -> T,
+) -> T {
     while received != Received::Message && timeout.is_none_or(|timeout| waited < timeout) {
-        if !sys::exists(to) {
+        if !sys::exists(from) {
             // What it said last may have come meanwhile.
             received = sys::receive(&[tag], Some(Duration::ZERO));
             if received != Received::Message {
-                return Ok(read(Err(NoAnswer::Died)));
+                return read(Err(NoAnswer::Died));
             }
             break;
         }
@@ -295,7 +321,7 @@ pub(crate) fn exchange<T, E>(
         received = sys::receive(&[tag], Some(slice));
         waited += slice;
     }
-    Ok(match received {
+    match received {
         Received::Message => ANSWER.with_borrow_mut(|buffer| {
             sys::read_message(buffer);
             read(match decode_answer(buffer) {
@@ -307,7 +333,7 @@ pub(crate) fn exchange<T, E>(
             })
         }),
         _ => read(Err(NoAnswer::TimedOut)),
-    })
+    }
 }
 
 /// Sends the mail that `mail` makes for a waiter, and waits for the answer.

@@ -23,13 +23,19 @@ mod clock;
 #[cfg_attr(not(feature = "wasm-nats"), path = "connection_off.rs")]
 mod connection;
 mod deaths;
+#[cfg_attr(not(feature = "wasm-nats"), path = "delivery_off.rs")]
+mod delivery;
 #[cfg(feature = "wasm-nats")]
 mod dial;
+#[cfg(feature = "wasm-nats")]
+mod dispatch;
 mod events;
 mod facade;
 #[cfg(feature = "wasm-nats")]
 mod files;
 mod gateway;
+#[cfg(feature = "wasm-nats")]
+mod handover;
 mod keeper;
 mod local;
 mod logger;
@@ -43,6 +49,8 @@ mod root;
 mod store;
 #[cfg(feature = "wasm-nats")]
 mod stream;
+#[cfg(feature = "wasm-nats")]
+mod subscription;
 mod supervisor;
 mod surroundings;
 pub mod sys;
@@ -50,9 +58,9 @@ mod timer;
 #[cfg(feature = "wasm-nats")]
 pub mod wasm_nats;
 
-#[cfg(feature = "wasm-nats")]
-pub use client::Subscription;
 pub use client::{Client as NatsClient, NatsError};
+#[cfg(feature = "wasm-nats")]
+pub use client::{Events as NatsEvents, SubscribeOptions, Subscription, WhenBusy};
 pub use facade::{
     get_agent_state, send_message_to_agent, send_state_action_to_agent, shutdown_agent,
     spawn_agent_supervisor, spawn_single_agent, AgentProcess, AgentSupervisor,

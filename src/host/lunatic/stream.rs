@@ -273,9 +273,22 @@ impl FrameSocket {
         Self { stream, frames: FrameWriter::new(seed) }
     }
 
-    /// Writes `payload` in one binary frame.
-    pub(super) fn write(&mut self, payload: &[u8]) -> io::Result<()> {
+    /// Adds to the binary frame that is written next; gives how long it is.
+    pub(super) fn push(&mut self, payload: &[u8]) -> usize {
         self.frames.push(payload);
+        self.frames.len()
+    }
+
+    /// Whether nothing was pushed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Writes what was pushed, if anything, in one binary frame.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        if self.frames.is_empty() {
+            return Ok(());
+        }
         self.stream.write_all(self.frames.finish())?;
         self.frames.clear();
         self.stream.flush()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::lunatic::host::api;
 
 /// A process of this runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Pid(pub u64);
 
 /// What the mailbox gave.
@@ -159,20 +159,6 @@ pub fn send(pid: Pid, tag: i64, bytes: &[u8]) {
     create(tag, bytes);
     // SAFETY: as in `send_with`.
     unsafe { api::message::send(pid.0) };
-}
-
-/// Sends ready-made bytes that lie in several places.
-pub fn send_parts(pid: Pid, tag: i64, parts: &[&[u8]]) {
-    send_posted();
-    // SAFETY: a message is made, filled from live slices, and sent.
-    unsafe {
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        api::message::create_data(tag, len as u64);
-        for part in parts {
-            api::message::write_data(part.as_ptr(), part.len());
-        }
-        api::message::send(pid.0);
-    }
 }
 
 /// Sends bytes after a while. A timer cannot be taken back cheaply: have few.
@@ -443,12 +429,12 @@ pub fn memory_bytes() -> u64 {
 
 /// Sends what the parts make together, without allocating: in the last moments of a process there
 /// may be no memory left.
-pub fn send_parts(pid: Pid, parts: &[&[u8]]) {
+pub fn send_parts(pid: Pid, tag: i64, parts: &[&[u8]]) {
     send_posted();
     // SAFETY: a message is made, filled from live slices, and sent.
     unsafe {
-        api::message::create_data(0, 0);
-        for part in parts {
+        api::message::create_data(tag, 0);
+        for part in parts.iter().filter(|part| !part.is_empty()) {
             api::message::write_data(part.as_ptr(), part.len());
         }
         api::message::send(pid.0);

@@ -319,8 +319,8 @@ impl Subscription {
     }
 
     fn checked(&self, next: Option<NatsMessage>) -> Result<Option<NatsMessage>, NatsError> {
-        match (next, self.inner.over()) {
-            (None, Some(why)) => Err(NatsError::Closed(why.to_owned())),
+        match (next, self.inner.ended()) {
+            (None, Some(why)) => Err(why.clone()),
             (next, _) => Ok(next),
         }
     }

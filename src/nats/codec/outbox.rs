@@ -109,6 +109,21 @@ impl Outbox {
         self.bytes.is_empty()
     }
 
+    /// What waits, as whole operations.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Forgets what waits, and keeps up to 64 KiB of memory for what comes next.
+    pub fn clear(&mut self) {
+        const KEPT: usize = 64 << 10;
+        self.ops = 0;
+        self.bytes.clear();
+        if self.bytes.capacity() > KEPT {
+            self.bytes = Vec::new();
+        }
+    }
+
     /// What waits, as whole operations; afterwards the outbox is empty.
     pub fn take(&mut self) -> Batch {
         Batch { bytes: std::mem::take(&mut self.bytes), ops: std::mem::take(&mut self.ops) }

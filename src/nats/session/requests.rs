@@ -7,9 +7,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::*;
+use crate::message::{Headers, StatusCode};
 use crate::nats::codec::{Outbox, ServerMessage};
 use crate::nats::error::{RequestError, RequestRefused};
-use crate::message::{Headers, StatusCode};
 use crate::nats::inbox::Inbox;
 use crate::nats::request_many::{Gather, Gathering, RequestMany};
 use crate::nats::server_error::{Operation, PermissionViolation};

@@ -34,7 +34,7 @@ async fn own() -> std::result::Result<(), NatsError> {
     let ended = loop {
         match subscription.next_within(Duration::from_millis(20)).await {
             Ok(Some(message)) => {
-                let answer = format!("{}!", String::from_utf8_lossy(&message.payload));
+                let answer = format!("{}!", String::from_utf8_lossy(message.payload()));
                 if let Some(reply) = message.reply {
                     nats.publish(&reply, answer.as_bytes()).await?;
                 }
@@ -85,13 +85,13 @@ impl Agent for Listener {
     }
 
     async fn on_nats_message(&mut self, ctx: &mut Context, message: NatsMessage) -> Result<()> {
-        let said = String::from_utf8_lossy(&message.payload).into_owned();
+        let said = String::from_utf8_lossy(message.payload()).into_owned();
         assert_ne!(said, "panic", "told to panic");
         let heard = json!({
-            "by": ctx.id(), "life": ctx.incarnation(), "subject": message.subject, "said": said,
+            "by": ctx.id(), "life": ctx.incarnation(), "subject": message.subject(), "said": said,
         });
         self.heard.push(heard.clone());
-        match &message.reply {
+        match message.reply() {
             Some(reply) => ctx.publish(reply, heard.to_string().as_bytes()).await,
             None => Ok(()),
         }

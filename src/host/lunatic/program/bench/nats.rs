@@ -228,14 +228,14 @@ impl Agent for NatsSink {
     }
 
     async fn on_nats_message(&mut self, ctx: &mut Context, message: NatsMessage) -> Result<()> {
-        let Some(reply) = message.reply else {
+        let Some(reply) = message.reply() else {
             self.arrived += 1;
             return Ok(());
         };
-        if message.payload.is_empty() {
+        if message.payload().is_empty() {
             let arrived = std::mem::take(&mut self.arrived).to_string();
-            return ctx.publish(&reply, arrived.as_bytes()).await;
+            return ctx.publish(reply, arrived.as_bytes()).await;
         }
-        ctx.publish(&reply, &message.payload).await
+        ctx.publish(reply, message.payload()).await
     }
 }
