@@ -16,6 +16,9 @@ mod request;
 use std::error::Error;
 use std::time::Duration;
 
+use async_nats::{Client, Subscriber};
+use futures_util::StreamExt;
+
 const USAGE: &str = "usage: peers one-way URL SUBJECT SIZE MESSAGES ROUNDS one|two
        peers respond URL SUBJECT
        peers request URL SUBJECT SIZE REQUESTS
@@ -55,6 +58,18 @@ fn number(name: &str, text: &str) -> Result<usize> {
         Ok(number) if number > 0 => Ok(number),
         _ => Err(format!("{name} is {text:?}, and must be a whole number above 0").into()),
     }
+}
+
+/// A subscription that the server has seen: `flush` says only that it was sent.
+async fn subscribe(client: &Client, subject: &str) -> Result<Subscriber> {
+    let mut subscription = client.subscribe(subject.to_owned()).await?;
+    client.publish(subject.to_owned(), "seen?".into()).await?;
+    within("a subscription", async {
+        subscription.next().await.ok_or("the subscription ended")?;
+        Ok(())
+    })
+    .await?;
+    Ok(subscription)
 }
 
 async fn within<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
