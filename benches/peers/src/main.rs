@@ -6,8 +6,10 @@
 //! peers one-way URL SUBJECT SIZE MESSAGES ROUNDS one|two     by one connection or by two
 //! peers respond URL SUBJECT
 //! peers request URL SUBJECT SIZE REQUESTS
-//! peers outage  URL SUBJECT ADDRESS        from when ADDRESS listens until SUBJECT answers
+//! peers outage URL SUBJECT ADDRESS     from when ADDRESS listens until SUBJECT answers
 //! ```
+//!
+//! With `--one-thread` before all that, tokio has one thread instead of one for each core.
 
 mod one_way;
 mod outage;
@@ -16,21 +18,32 @@ mod request;
 use std::error::Error;
 use std::time::Duration;
 
-const USAGE: &str = "usage: peers one-way URL SUBJECT SIZE MESSAGES ROUNDS one|two
-       peers respond URL SUBJECT
-       peers request URL SUBJECT SIZE REQUESTS
-       peers outage URL SUBJECT ADDRESS";
+use async_nats::{Client, Subscriber};
+use futures_util::StreamExt;
+use tokio::runtime::Builder;
+
+const USAGE: &str = "usage: peers [--one-thread] one-way URL SUBJECT SIZE MESSAGES ROUNDS one|two
+       peers [--one-thread] respond URL SUBJECT
+       peers [--one-thread] request URL SUBJECT SIZE REQUESTS
+       peers [--one-thread] outage URL SUBJECT ADDRESS";
 
 /// How long a round of messages, an answer, or the end of an outage may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments.as_slice() {
+    let (mut runtime, arguments) = match arguments.as_slice() {
+        ["--one-thread", arguments @ ..] => (Builder::new_current_thread(), arguments),
+        arguments => (Builder::new_multi_thread(), arguments),
+    };
+    runtime.enable_all().build()?.block_on(run(arguments))
+}
+
+async fn run(arguments: &[&str]) -> Result<()> {
+    match arguments {
         ["one-way", url, subject, size, messages, rounds, connections] => {
             let two = match *connections {
                 "one" => false,
@@ -55,6 +68,18 @@ fn number(name: &str, text: &str) -> Result<usize> {
         Ok(number) if number > 0 => Ok(number),
         _ => Err(format!("{name} is {text:?}, and must be a whole number above 0").into()),
     }
+}
+
+/// A subscription that the server has seen: `flush` says only that it was sent.
+async fn subscribe(client: &Client, subject: &str) -> Result<Subscriber> {
+    let mut subscription = client.subscribe(subject.to_owned()).await?;
+    client.publish(subject.to_owned(), "seen?".into()).await?;
+    within("a subscription", async {
+        subscription.next().await.ok_or("the subscription ended")?;
+        Ok(())
+    })
+    .await?;
+    Ok(subscription)
 }
 
 async fn within<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {

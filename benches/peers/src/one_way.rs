@@ -6,7 +6,7 @@ use async_nats::{Client, ConnectOptions};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use crate::{Result, within};
+use crate::{Result, subscribe, within};
 
 /// Prints how many messages a second came through.
 ///
@@ -52,9 +52,7 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// From the first message sent to the last one received.
     async fn round(&self) -> Result<Duration> {
-        let mut subscription = self.receiver.subscribe(self.subject.to_owned()).await?;
-        // The server has seen the subscription once it has answered this.
-        self.receiver.flush().await?;
+        let mut subscription = subscribe(&self.receiver, self.subject).await?;
         let (sender, messages) = (self.sender.clone(), self.messages);
         let subject = async_nats::Subject::from(self.subject);
         let payload = Bytes::from(vec![b'x'; self.size]);

@@ -34,14 +34,14 @@ pub(super) fn spawn_rate(config: &NodeConfig) -> Result<()> {
         "spawn",
         "agents/s",
         "bare Lunatic processes that each answer once",
-        || {
+        &mut || {
             let started = clock::now();
             let ids = spawn_agents(&mut node, PROCESSES)?;
             let seconds = (clock::now() - started).as_secs_f64();
             stop_agents(&mut node, &ids)?;
             Ok(PROCESSES as f64 / seconds)
         },
-        || {
+        &mut || {
             let started = clock::now();
             let processes = spawn_answering(PROCESSES)?;
             let seconds = (clock::now() - started).as_secs_f64();
@@ -62,14 +62,14 @@ pub(super) fn restart(config: &NodeConfig) -> Result<()> {
         "restart",
         "us",
         "a bare process, killed and spawned again by the process that asks it",
-        || {
+        &mut || {
             let ids = spawn_agents(&mut node, AGENTS)?;
             let times: Result<Vec<f64>> =
                 ids.iter().map(|id| restart_agent(&mut node, id)).collect();
             stop_agents(&mut node, &ids)?;
             Ok(median(times?))
         },
-        || {
+        &mut || {
             let times: Result<Vec<f64>> = (0..AGENTS).map(|_| restart_bare()).collect();
             Ok(median(times?))
         },

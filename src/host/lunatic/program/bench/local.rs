@@ -12,6 +12,7 @@ use crate::config::NodeConfig;
 use crate::error::{Error, Result};
 use crate::host::lunatic::clock;
 use crate::host::lunatic::mail;
+use crate::host::lunatic::names::{self, Lookup};
 use crate::host::lunatic::sys::{self, Pid, Received};
 use crate::host::lunatic::NodeHandle;
 use crate::message::Message;
@@ -39,8 +40,8 @@ fn one_way(config: &NodeConfig, name: &str, payload: Value) -> Result<()> {
         name,
         "msg/s",
         "bare Lunatic processes, one pre-encoded buffer",
-        || Ok(MESSAGES as f64 / ask_source(&mut node, &task)?),
-        || bare_one_way(&body, MESSAGES),
+        &mut || Ok(MESSAGES as f64 / ask_source(&mut node, &task)?),
+        &mut || bare_one_way(&body, MESSAGES),
     )
 }
 
@@ -55,8 +56,8 @@ pub(super) fn round_trip(config: &NodeConfig) -> Result<()> {
         "local_round_trip",
         "us",
         "bare Lunatic processes, one pre-encoded buffer, the same timeout",
-        || Ok(ask_source(&mut node, &task)? * 1e6 / REQUESTS as f64),
-        || bare_round_trip(&body, REQUESTS),
+        &mut || Ok(ask_source(&mut node, &task)? * 1e6 / REQUESTS as f64),
+        &mut || bare_round_trip(&body, REQUESTS),
     )
 }
 
@@ -65,7 +66,7 @@ fn start_pair(config: &NodeConfig) -> Result<NodeHandle> {
     let mut node = start_node(config)?;
     for (id, agent_type) in [("source", "bench_source"), ("sink", "bench_sink")] {
         // They are there if another benchmark of this run has had them started.
-        if node.agent(&AgentId(id.to_owned())).is_err() {
+        if names::look_up(&names::agent(id)) == Lookup::Unknown {
             super::spawn(&mut node, id, agent_type)?;
         }
     }

@@ -125,13 +125,14 @@ fn before(deadline: Instant, what: &str) -> Result<()> {
     }
 }
 
-/// Runs both sides in turn, and prints the medians and the median of the ratios.
+/// Runs both sides in turn, and prints the medians and the median of the ratios. What a side calls
+/// is found at run time, so that this is compiled once and not for each benchmark.
 fn pairs(
     name: &str,
     unit: &str,
     baseline_name: &str,
-    mut ours: impl FnMut() -> Result<f64>,
-    mut bare: impl FnMut() -> Result<f64>,
+    ours: &mut dyn FnMut() -> Result<f64>,
+    bare: &mut dyn FnMut() -> Result<f64>,
 ) -> Result<()> {
     // Once each, not counted.
     ours()?;

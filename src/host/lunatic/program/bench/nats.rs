@@ -27,21 +27,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// From an agent through NATS to an agent; prints the rate alone.
 pub(super) fn one_way(config: &NodeConfig) -> Result<()> {
     let mut node = start_pair(config)?;
-    let (size, messages) = (env_number("BENCH_SIZE", 128), env_number("BENCH_MESSAGES", 200_000));
-    let rounds = env_number("BENCH_ROUNDS", 1);
-    let task = publish_task(size, messages);
+    let (messages, rounds) = (env_number("BENCH_MESSAGES", 200_000), env_number("BENCH_ROUNDS", 1));
+    let task = task("publish", messages);
     // The first round fills caches and buffers.
     ask_source(&mut node, &task)?;
     let mut seconds = 0.0;
     for _ in 0..rounds {
         seconds += ask_source(&mut node, &task)?;
     }
-    let messages = messages * rounds;
-    let rate = messages as f64 / seconds;
-    println!(
-        "{}",
-        json!({ "msgs_per_sec": rate, "size": size, "messages": messages, "seconds": seconds })
-    );
+    println!("{}", json!({ "msgs_per_sec": (messages * rounds) as f64 / seconds }));
     Ok(())
 }
 
@@ -62,12 +56,11 @@ pub(super) fn responder(config: &NodeConfig) -> Result<()> {
 pub(super) fn requests(config: &NodeConfig) -> Result<()> {
     let mut node = start(config)?;
     spawn(&mut node, "source", "bench_nats_source")?;
-    let (size, requests) = (env_number("BENCH_SIZE", 128), env_number("BENCH_REQUESTS", 10_000));
-    let task = |requests: u64| json!({ "request": requests, "subject": SUBJECT, "size": size });
+    let requests = env_number("BENCH_REQUESTS", 10_000);
     // The first tenth fills caches and buffers.
-    ask_source(&mut node, &task(requests / 10 + 1))?;
-    let seconds = ask_source(&mut node, &task(requests))?;
-    println!("{}", json!({ "median_us": seconds * 1e6, "size": size, "requests": requests }));
+    ask_source(&mut node, &task("request", requests / 10 + 1))?;
+    let seconds = ask_source(&mut node, &task("request", requests))?;
+    println!("{}", json!({ "median_us": seconds * 1e6 }));
     Ok(())
 }
 
@@ -81,8 +74,8 @@ pub(super) fn thousand_subscriptions(config: &NodeConfig) -> Result<()> {
     for number in 1..AGENTS {
         spawn(&mut node.borrow_mut(), &format!("other-{number}"), "bench_nats_sink")?;
     }
-    let (size, messages) = (env_number("BENCH_SIZE", 128), env_number("BENCH_MESSAGES", 200_000));
-    let task = publish_task(size, messages);
+    let messages = env_number("BENCH_MESSAGES", 200_000);
+    let task = task("publish", messages);
     let rate_beside = |others: u64| {
         let node = &mut *node.borrow_mut();
         for number in 1..AGENTS {
@@ -94,8 +87,8 @@ pub(super) fn thousand_subscriptions(config: &NodeConfig) -> Result<()> {
         Ok(messages as f64 / ask_source(node, &task)?)
     };
     let name = "nats_1000_subscriptions";
-    let ours = || rate_beside(OTHERS);
-    pairs(name, "msg/s", "the only subscription", ours, || rate_beside(0))
+    let (ours, only) = (&mut || rate_beside(OTHERS), &mut || rate_beside(0));
+    pairs(name, "msg/s", "the only subscription", ours, only)
 }
 
 /// Shows `scripts/bench` a node that was sent so many messages, and a node that was sent ten times
@@ -104,7 +97,7 @@ pub(super) fn memory(config: &NodeConfig) -> Result<()> {
     let mut node = start_pair(config)?;
     let all = env_number("BENCH_MESSAGES", 20_000_000);
     let round = (all / 100).max(1);
-    let task = publish_task(env_number("BENCH_SIZE", 128), round);
+    let task = task("publish", round);
     let mut sent = 0;
     for (phase, mark) in [("before", all / 10), ("after", all)] {
         while sent < mark {
@@ -118,8 +111,9 @@ pub(super) fn memory(config: &NodeConfig) -> Result<()> {
     Ok(())
 }
 
-fn publish_task(size: u64, messages: u64) -> Value {
-    json!({ "publish": messages, "subject": SUBJECT, "size": size })
+/// So much for the source to do, with payloads of `BENCH_SIZE` bytes.
+fn task(what: &str, count: u64) -> Value {
+    json!({ "do": what, "count": count, "size": env_number("BENCH_SIZE", 128) })
 }
 
 /// A node with an agent that publishes and one that has subscribed.
@@ -162,36 +156,30 @@ pub(super) struct NatsSource;
 #[async_trait]
 impl Agent for NatsSource {
     async fn handle(&mut self, ctx: &mut Context, message: Message) -> Result<()> {
-        let task = &message.payload;
-        let subject = task["subject"].as_str().unwrap_or_default();
-        let body = vec![b'x'; task["size"].as_u64().unwrap_or_default() as usize];
-        let mut seconds = 0.0;
-        if let Some(messages) = task["publish"].as_u64() {
-            let started = clock::now();
-            for _ in 0..messages {
-                ctx.publish(subject, &body).await?;
+        let number = |name: &str| message.payload[name].as_u64().unwrap_or_default();
+        let (count, body) = (number("count"), vec![b'x'; number("size") as usize]);
+        let mut last = clock::now();
+        let (asked, requests, expected) = if message.payload["do"] == "publish" {
+            for _ in 0..count {
+                ctx.publish(SUBJECT, &body).await?;
             }
-            // Comes behind them, and says how many have come before it.
-            let arrived = ctx.nats_request(subject, &[], PATIENCE).await?;
-            seconds = (clock::now() - started).as_secs_f64();
-            if arrived != messages.to_string().as_bytes() {
-                let arrived = String::from_utf8_lossy(&arrived);
-                return Err(Error::handler(format!("{arrived} of {messages} messages arrived")));
+            // Comes behind them, and is answered with how many have come before it.
+            (&[][..], 1, count.to_string().into_bytes())
+        } else {
+            (&body[..], count, body.clone())
+        };
+        let mut times = Vec::new();
+        for _ in 0..requests {
+            let answer = ctx.nats_request(SUBJECT, asked, PATIENCE).await?;
+            let now = clock::now();
+            times.push((now - last).as_secs_f64());
+            last = now;
+            if answer != expected {
+                let answer = String::from_utf8_lossy(&answer).into_owned();
+                return Err(Error::handler(format!("of {count} it got: {answer}")));
             }
-        } else if let Some(requests) = task["request"].as_u64() {
-            let mut times = Vec::new();
-            for _ in 0..requests {
-                let started = clock::now();
-                let answer = ctx.nats_request(subject, &body, PATIENCE).await?;
-                times.push((clock::now() - started).as_secs_f64());
-                if answer != body {
-                    let bytes = answer.len();
-                    return Err(Error::handler(format!("an answer has {bytes} bytes")));
-                }
-            }
-            seconds = median(times);
         }
-        ctx.reply(&message, json!({ "seconds": seconds })).await
+        ctx.reply(&message, json!({ "seconds": median(times) })).await
     }
 }
 
