@@ -23,7 +23,7 @@ pub use error::{Error, RequestError, Result, SendError, SpawnError};
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 pub use memory::FileBackend;
 pub use memory::{InMemoryBackend, MemoryBackend, MemoryError, StateAction};
-pub use message::{Message, NatsMessage};
+pub use message::{Headers, Message, NatsMessage};
 pub use secret::Secret;
 
 // There is nothing in it on a target whose host is not there yet.

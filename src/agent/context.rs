@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{AgentConfig, AgentId, AgentState};
 use crate::error::{Error, RequestError, Result, SendError};
 use crate::memory::StateAction;
-use crate::message::{encode_payload, Message, WireError};
+use crate::message::{encode_payload, Headers, Message, WireError};
 
 /// What a call to a host comes to.
 ///
@@ -59,7 +59,13 @@ pub trait Ports: Send {
     fn reply(&mut self, to: &ReplyTo, payload: &Value) -> Result<(), SendError>;
 
     /// Publishes on a NATS subject.
-    fn publish<'a>(&'a mut self, subject: &'a str, payload: &'a [u8]) -> Port<'a, Result<()>>;
+    fn publish<'a>(
+        &'a mut self,
+        subject: &'a str,
+        reply: Option<&'a str>,
+        headers: &'a Headers,
+        payload: &'a [u8],
+    ) -> Port<'a, Result<()>>;
 
     /// Asks on a NATS subject and waits for the first answer.
     fn nats_request<'a>(
@@ -259,8 +265,20 @@ impl Context {
     /// Publishes `payload` on a NATS subject; it leaves when the handler returns, waits, or has
     /// published 32 KB.
     pub async fn publish(&mut self, subject: &str, payload: &[u8]) -> Result<()> {
+        self.publish_message(subject, None, Headers::none(), payload).await
+    }
+
+    /// Publishes with headers, and says where answers are expected, which come as any message of a
+    /// subject that the agent subscribed to.
+    pub async fn publish_message(
+        &mut self,
+        subject: &str,
+        reply: Option<&str>,
+        headers: &Headers,
+        payload: &[u8],
+    ) -> Result<()> {
         self.may_use_nats()?;
-        self.ports.publish(subject, payload).await
+        self.ports.publish(subject, reply, headers, payload).await
     }
 
     /// Asks on a NATS subject and waits for the first answer, at most for `timeout`.
@@ -355,7 +373,13 @@ mod tests {
             Ok(())
         }
 
-        fn publish<'a>(&'a mut self, subject: &'a str, _: &'a [u8]) -> Port<'a, Result<()>> {
+        fn publish<'a>(
+            &'a mut self,
+            subject: &'a str,
+            _: Option<&'a str>,
+            _: &'a Headers,
+            _: &'a [u8],
+        ) -> Port<'a, Result<()>> {
             self.note(format!("publish {subject}"));
             Port::Later(Box::pin(std::future::ready(Ok(()))))
         }

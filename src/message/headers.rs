@@ -83,6 +83,18 @@ impl Headers {
         Self { status: None, fields: Vec::new() }
     }
 
+    /// No headers, for calls that want some.
+    pub fn none() -> &'static Self {
+        static NONE: Headers = Headers::new();
+        &NONE
+    }
+
+    /// No headers, for calls that want some.
+    pub fn none() -> &'static Self {
+        static NONE: Headers = Headers::new();
+        &NONE
+    }
+
     /// Adds a field, after those of the same name.
     pub fn append(
         &mut self,

@@ -24,8 +24,8 @@ use crate::error::{Error, RequestError, Result, SendError};
 use crate::log_line::Speaker;
 use crate::memory::{ClientBackend, InMemoryBackend, MemoryBackend};
 use crate::message::{
-    decode_payload, encode_error, parse_agent_input, ErrorCode, Message, NatsMessage, Subject,
-    WireError,
+    decode_payload, encode_error, parse_agent_input, ErrorCode, Headers, Message, NatsMessage,
+    Subject, WireError,
 };
 use crate::supervision::FailureType;
 
@@ -411,8 +411,15 @@ impl Ports for LunaticPorts {
         }
     }
 
-    fn publish<'a>(&'a mut self, subject: &'a str, payload: &'a [u8]) -> Port<'a, Result<()>> {
-        Port::done(self.client.publish(subject, None, payload).map_err(Error::from))
+    fn publish<'a>(
+        &'a mut self,
+        subject: &'a str,
+        reply: Option<&'a str>,
+        headers: &'a Headers,
+        payload: &'a [u8],
+    ) -> Port<'a, Result<()>> {
+        let published = self.client.publish_with_headers(subject, reply, headers, payload);
+        Port::done(published.map_err(Error::from))
     }
 
     fn nats_request<'a>(

@@ -215,7 +215,7 @@ impl Client {
         reply: Option<&str>,
         payload: &[u8],
     ) -> Result<(), NatsError> {
-        self.publish_with_headers(subject, reply, &Headers::new(), payload)
+        self.publish_with_headers(subject, reply, Headers::none(), payload)
     }
 
     /// Publishes with headers.
@@ -241,6 +241,18 @@ impl Client {
         self.hand_over(None)?;
         // Who looks into its mailbox next must not find an answer there that this waits for.
         self.settle()
+    }
+
+    /// As [`Self::flush`], for who does not want to wait: what the connection does not take now stays
+    /// here until the next publish.
+    pub(super) fn flush_unless_busy(&mut self) -> Result<(), NatsError> {
+        if self.when_busy == WhenBusy::Wait {
+            self.flush()
+        } else if self.is_busy() {
+            Ok(())
+        } else {
+            self.hand_over(None)
+        }
     }
 
     fn encode(
@@ -320,7 +332,7 @@ impl Client {
         payload: &[u8],
         timeout: Duration,
     ) -> Result<Vec<u8>, NatsError> {
-        let answer = self.request_with_headers(subject, &Headers::new(), payload, timeout)?;
+        let answer = self.request_with_headers(subject, Headers::none(), payload, timeout)?;
         Ok(answer.payload().to_vec())
     }
 

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::delivery::Deliveries;
 use crate::error::Error;
+use crate::message::Headers;
 
 /// Why NATS did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -53,6 +54,17 @@ impl Client {
 
     /// Refused.
     pub fn publish(&mut self, _: &str, _: Option<&str>, _: &[u8]) -> Result<(), NatsError> {
+        Err(NatsError::NotBuilt)
+    }
+
+    /// Refused.
+    pub fn publish_with_headers(
+        &mut self,
+        _: &str,
+        _: Option<&str>,
+        _: &Headers,
+        _: &[u8],
+    ) -> Result<(), NatsError> {
         Err(NatsError::NotBuilt)
     }
 

@@ -25,7 +25,8 @@ use crate::nats::{
 };
 use crate::secret::Secret;
 
-pub use super::client::{NatsError, NatsMessage};
+pub use super::client::{Events as NatsEvents, NatsError, NatsMessage, SubscribeOptions, WhenBusy};
+pub use crate::nats::{Event, Headers, RequestMany};
 pub use NatsPublisher as WasmNatsPublisher;
 
 /// What a connection counts, from its start and over all its reconnects.
@@ -169,7 +170,17 @@ impl WasmNatsConnection {
 
     /// Publishes.
     pub async fn publish(&self, subject: &str, data: &[u8]) -> Result<(), NatsError> {
-        self.publish_with_reply(subject, None, data)
+        self.publish_message(subject, None, Headers::none(), data)
+    }
+
+    /// Publishes with headers.
+    pub async fn publish_with_headers(
+        &self,
+        subject: &str,
+        headers: &Headers,
+        data: &[u8],
+    ) -> Result<(), NatsError> {
+        self.publish_message(subject, None, headers, data)
     }
 
     /// Publishes, and says where answers are expected.
@@ -179,7 +190,18 @@ impl WasmNatsConnection {
         reply: &str,
         data: &[u8],
     ) -> Result<(), NatsError> {
-        self.publish_with_reply(subject, Some(reply), data)
+        self.publish_message(subject, Some(reply), Headers::none(), data)
+    }
+
+    /// Publishes with headers, and says where answers are expected.
+    pub async fn publish_request_with_headers(
+        &self,
+        subject: &str,
+        reply: &str,
+        headers: &Headers,
+        data: &[u8],
+    ) -> Result<(), NatsError> {
+        self.publish_message(subject, Some(reply), headers, data)
     }
 
     /// Publishes, and waits for the first answer, at most for `timeout`.
@@ -192,10 +214,32 @@ impl WasmNatsConnection {
         self.state().client.request(subject, data, timeout)
     }
 
+    /// Publishes with headers, and waits for the first answer with its headers.
+    pub async fn request_with_headers(
+        &self,
+        subject: &str,
+        headers: &Headers,
+        data: &[u8],
+        timeout: Duration,
+    ) -> Result<NatsMessage, NatsError> {
+        self.state().client.request_with_headers(subject, headers, data, timeout)
+    }
+
+    /// Publishes, and waits for as many answers as `many` says: for a time, until they stop coming,
+    /// until there are enough, or until one says that it was the last (ADR-47).
+    pub async fn request_many(
+        &self,
+        subject: &str,
+        headers: &Headers,
+        data: &[u8],
+        many: &RequestMany,
+    ) -> Result<Vec<NatsMessage>, NatsError> {
+        self.state().client.request_many(subject, headers, data, many)
+    }
+
     /// Subscribes to a subject, with wildcards if it has any.
     pub async fn subscribe(&self, subject: &str) -> Result<Subscription, NatsError> {
-        let inner = self.state().client.subscribe(subject, None)?;
-        Ok(Subscription { inner })
+        self.subscribe_with(subject, SubscribeOptions::default()).await
     }
 
     /// Subscribes as one of a queue group, of which each message goes to one.
@@ -204,13 +248,50 @@ impl WasmNatsConnection {
         subject: &str,
         queue_group: &str,
     ) -> Result<Subscription, NatsError> {
-        let inner = self.state().client.subscribe(subject, Some(queue_group))?;
+        let queue_group = Some(queue_group.to_owned());
+        self.subscribe_with(subject, SubscribeOptions { queue_group, ..Default::default() }).await
+    }
+
+    /// Subscribes with a queue group and limits of one's own.
+    pub async fn subscribe_with(
+        &self,
+        subject: &str,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, NatsError> {
+        let inner = self.state().client.subscribe_with(subject, options)?;
         Ok(Subscription { inner })
     }
 
     /// Waits until the server has everything that was published, at most for `timeout`.
     pub async fn flush(&self, timeout: Duration) -> Result<(), NatsError> {
         self.state().client.flush_to_server(timeout)
+    }
+
+    /// Ends the connection in good order: first its subscriptions, for which all that is on its way
+    /// still comes; then the server gets everything that was published; then it is closed. An error
+    /// if that takes longer than `timeout`, or a connection broke meanwhile.
+    pub async fn drain(&self, timeout: Duration) -> Result<(), NatsError> {
+        self.state().client.flush()?;
+        // The session keeps to the time; its answer may take a moment more.
+        let patience = timeout + Self::CLOSE_TIMEOUT;
+        let drained =
+            mail::request(self.pid, Some(patience), |waiter| Mail::Drain { timeout, waiter });
+        drained.map(drop).map_err(client::refused)
+    }
+
+    /// Gives the present connection up for the next one: to another server, or with new credentials.
+    pub fn force_reconnect(&self) {
+        mail::send(self.pid, &Mail::ForceReconnect);
+    }
+
+    /// From now on what happens to the connection comes as events, none of which is dropped.
+    pub fn events(&self) -> Result<NatsEvents, NatsError> {
+        self.state().client.events()
+    }
+
+    /// What publishes do from now on when the server does not keep up. Default: they wait.
+    pub fn set_when_busy(&self, when_busy: WhenBusy) {
+        self.state().client.set_when_busy(when_busy);
     }
 
     /// Whether it is connected now.
@@ -227,15 +308,16 @@ impl WasmNatsConnection {
         state.stats
     }
 
-    fn publish_with_reply(
+    fn publish_message(
         &self,
         subject: &str,
         reply: Option<&str>,
+        headers: &Headers,
         data: &[u8],
     ) -> Result<(), NatsError> {
         let client = &mut self.state().client;
-        client.publish(subject, reply, data)?;
-        client.flush()
+        client.publish_with_headers(subject, reply, headers, data)?;
+        client.flush_unless_busy()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -291,7 +373,7 @@ impl NatsPublisher for WasmNatsConnection {
 
 /// What comes on a subject, for the process that subscribed. Dropping it unsubscribes.
 ///
-/// Messages wait in the mailbox of the process, which has no bound of its own: look at them.
+/// Messages wait in the mailbox of the process, up to the limits of [`SubscribeOptions`].
 #[derive(Debug)]
 pub struct Subscription {
     inner: client::Subscription,
@@ -316,6 +398,24 @@ impl Subscription {
     pub fn try_next(&mut self) -> Result<Option<NatsMessage>, NatsError> {
         let next = self.inner.try_next();
         self.checked(next)
+    }
+
+    /// Ends it once it has had so many messages in all, those included that it has had already; 0 is
+    /// now. The server keeps to it, over reconnects too.
+    pub fn unsubscribe_after(&mut self, messages: u64) {
+        self.inner.unsubscribe_after(messages);
+    }
+
+    /// Ends it in good order: when this returns, all that the server had sent for it is here, to be
+    /// taken by [`Self::next`], and nothing more will come.
+    pub async fn drain(&mut self, timeout: Duration) -> Result<(), NatsError> {
+        self.inner.drain(timeout)
+    }
+
+    /// Why nothing will come any more, if so: a permission that is missing, its last message, the end
+    /// of the connection.
+    pub fn ended(&self) -> Option<&NatsError> {
+        self.inner.ended()
     }
 
     fn checked(&self, next: Option<NatsMessage>) -> Result<Option<NatsMessage>, NatsError> {
