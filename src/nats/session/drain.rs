@@ -198,6 +198,9 @@ impl Session {
     }
 
     fn push_unsub(&mut self, sid: u64) {
+        if !self.writes() {
+            return;
+        }
         let mut unsub = Vec::new();
         encode_unsub(sid, None, &mut unsub);
         self.outgoing.push_control(unsub);

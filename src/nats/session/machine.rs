@@ -90,6 +90,7 @@ impl Session {
 
     fn ping(&mut self) {
         match &self.state {
+            State::Up(_) if !self.writes() => {}
             State::Up(_) => self.outgoing.push_control(b"PONG\r\n".to_vec()),
             State::Dialing { .. } | State::Handshake { .. } => {
                 let pong = Bytes::from_static(b"PONG\r\n");

@@ -122,7 +122,7 @@ impl Requests {
         is_live
     }
 
-    /// The ids of those that `is_meant` names, in the order in which they were made.
+    /// The ids of those that `is_meant` names, in the order of the table.
     fn find(&self, is_meant: impl Fn(&Request) -> bool) -> Vec<RequestId> {
         let mut found = Vec::new();
         for (slot, request) in (0u32..).zip(&self.slots) {
@@ -130,7 +130,6 @@ impl Requests {
                 found.push(RequestId { number: request.number, slot });
             }
         }
-        found.sort_unstable_by_key(|id| id.number);
         found
     }
 }
