@@ -338,9 +338,10 @@ mod tests {
         let raw: Vec<u8> = (0..=255).collect();
         for nonce in [&raw[..1], &raw[..]] {
             let signature = Signature::from_slice(key.sk.sign(nonce, None).as_slice());
+            let signature = signature.expect("64 bytes");
             let public = PublicKey::from_slice(key.pk.as_slice()).expect("32 bytes");
-            assert!(public.verify(nonce, &signature.clone().expect("64 bytes")).is_ok());
-            assert!(public.verify(b"other", &signature.expect("64 bytes")).is_err());
+            assert!(public.verify(nonce, &signature).is_ok());
+            assert!(public.verify(b"other", &signature).is_err());
         }
     }
 

@@ -245,6 +245,8 @@ impl Session {
     pub fn cancel_request(&mut self, request: RequestId) -> bool {
         let was_there = self.requests.remove(request);
         self.take_back_unwanted();
+        // A drain may have waited for it.
+        self.advance_drain();
         was_there
     }
 
