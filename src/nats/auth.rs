@@ -72,6 +72,10 @@ impl Auth {
 
     /// What stands in a `.creds` file, checked.
     pub fn from_creds(file: &[u8]) -> Result<Self, AuthError> {
+        let (len, max) = (file.len(), Self::MAX_CREDENTIALS_LEN);
+        if len > max {
+            return Err(AuthError::TooLong { len, max });
+        }
         let text = std::str::from_utf8(file).map_err(|_| AuthError::NotUtf8)?;
         let auth = Self::Credentials(text.into());
         auth.check().map(|()| auth)

@@ -193,10 +193,10 @@ impl Session {
         }
     }
 
-    /// The server is about to go. If there is another, we leave as soon as it has everything that
-    /// was written; there is no hurry in it beyond `connect_timeout`.
+    /// The server is about to go, and there is another: we leave as soon as it has everything that
+    /// was written, or after `connect_timeout`.
     pub(super) fn leave(&mut self, now: Instant) {
-        if self.pool.len() < 2 || self.config.max_reconnects == Some(0) {
+        if self.config.max_reconnects == Some(0) {
             return;
         }
         let State::Up(up) = &mut self.state else { return };

@@ -49,7 +49,7 @@ impl Session {
                 // The others that it names come first: one of them may be the only other.
                 self.advertised(&server, &addresses);
                 if is_new {
-                    self.lame_duck(now, &server);
+                    self.lame_duck(now, &server, !addresses.is_empty());
                 }
                 return;
             }
@@ -58,9 +58,13 @@ impl Session {
         self.advertised(&server, &addresses);
     }
 
-    fn lame_duck(&mut self, now: Instant, server: &ServerUrl) {
+    /// The server is about to go. When it says so it names the others, and itself no more: if it
+    /// names none, an advertised one may be itself by another name.
+    fn lame_duck(&mut self, now: Instant, server: &ServerUrl, names_others: bool) {
         self.event(Event::LameDuck { server: server.to_string() });
-        self.leave(now);
+        if self.pool.has_other(server, names_others) {
+            self.leave(now);
+        }
     }
 
     fn advertised(&mut self, by: &ServerUrl, addresses: &[String]) {
@@ -234,7 +238,7 @@ impl Session {
         self.outage.failed = 0;
         self.refusals = None;
         self.max_payload = max_payload(&info);
-        let is_lame_duck = info.lame_duck.then(|| server.clone());
+        let lame_duck = info.lame_duck.then(|| (server.clone(), !info.connect_urls.is_empty()));
         self.event(Event::Connected {
             server: server.to_string(),
             server_name: info.server_name.clone(),
@@ -255,8 +259,8 @@ impl Session {
         for token in std::mem::take(&mut self.offline_flushes) {
             self.outgoing.push_ping(Ping::Flush(token));
         }
-        if let Some(server) = is_lame_duck {
-            self.lame_duck(now, &server);
+        if let Some((server, names_others)) = lame_duck {
+            self.lame_duck(now, &server, names_others);
         }
     }
 

@@ -81,6 +81,22 @@ fn the_other_server_may_be_in_the_same_info() {
 }
 
 #[test]
+fn a_server_that_names_no_other_may_be_the_advertised_one_itself() {
+    let mut rig = Rig::up();
+    rig.says(r#"INFO {"connect_urls":["10.0.0.1:1"]}"#);
+    assert_eq!(rig.says(LAME), ["lame duck ws://a:1/"]);
+    rig.pass(ms(10_000));
+    assert!(rig.session.is_connected());
+    // One that is configured is another for sure, also for one that was advertised.
+    let mut rig = Rig::up();
+    rig.says(r#"INFO {"connect_urls":["b:1"]}"#);
+    rig.pass(ms(2000));
+    rig.closed("gone");
+    assert!(rig.shake_hands().contains(&"connected ws://b:1/ (1)".to_owned()));
+    assert_eq!(rig.says(LAME), ["lame duck ws://b:1/", "write PING|"]);
+}
+
+#[test]
 fn servers_that_are_all_lame_are_not_asked_at_full_speed() {
     let mut rig = Rig::new(config("ws://a:1,ws://b:1"));
     let (mut dials, mut told) = (0, 0);
