@@ -44,7 +44,7 @@ pub(super) struct Requests {
 }
 
 /// What a session does with its requests. Reached by pointers that the first request sets, so that a
-/// program that never asks has none of this in it: on Lunatic that is 8 KB of WebAssembly.
+/// program that never asks has none of this in it: a few KB of WebAssembly on Lunatic.
 #[derive(Debug)]
 struct Asking {
     reply: fn(&mut Session, Instant, ServerMessage),
