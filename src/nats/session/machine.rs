@@ -49,7 +49,7 @@ impl Session {
                 // The others that it names come first: one of them may be the only other.
                 self.advertised(&server, &addresses);
                 if is_new {
-                    self.lame_duck(now, &server);
+                    self.lame_duck(now, &server, !addresses.is_empty());
                 }
                 return;
             }
@@ -58,9 +58,13 @@ impl Session {
         self.advertised(&server, &addresses);
     }
 
-    fn lame_duck(&mut self, now: Instant, server: &ServerUrl) {
+    /// The server is about to go. When it says so it names the others, and itself no more: if it
+    /// names none, an advertised one may be itself by another name.
+    fn lame_duck(&mut self, now: Instant, server: &ServerUrl, names_others: bool) {
         self.event(Event::LameDuck { server: server.to_string() });
-        self.leave(now);
+        if self.pool.has_other(server, names_others) {
+            self.leave(now);
+        }
     }
 
     fn advertised(&mut self, by: &ServerUrl, addresses: &[String]) {
@@ -90,6 +94,7 @@ impl Session {
 
     fn ping(&mut self) {
         match &self.state {
+            State::Up(_) if !self.writes() => {}
             State::Up(_) => self.outgoing.push_control(b"PONG\r\n".to_vec()),
             State::Dialing { .. } | State::Handshake { .. } => {
                 let pong = Bytes::from_static(b"PONG\r\n");
@@ -105,7 +110,7 @@ impl Session {
         match error {
             ServerError::PermissionViolation(violation) if is_up => {
                 let sids = self.subscriptions.refuse(&violation);
-                self.refuse_requests(&violation, &sids);
+                self.requests_refused(&violation, &sids);
                 self.event(Event::PermissionViolation { violation, sids });
             }
             ServerError::Authorization(mut error) => {
@@ -137,7 +142,7 @@ impl Session {
 
     pub(super) fn message(&mut self, now: Instant, message: ServerMessage) {
         if self.requests.inbox_sid() == Some(message.sid()) {
-            self.reply(now, message);
+            self.on_reply(now, message);
         } else if self.count(message.sid(), 1, message.wire_len() as u64) {
             self.outputs.push_back(Output::Deliver(message));
         }
@@ -168,7 +173,7 @@ impl Session {
 
     /// Does what is due.
     pub(super) fn run_timers(&mut self, now: Instant) {
-        self.expire_requests(now);
+        self.run_requests(now);
         self.run_state(now);
         self.run_drain(now);
     }
@@ -233,7 +238,7 @@ impl Session {
         self.outage.failed = 0;
         self.refusals = None;
         self.max_payload = max_payload(&info);
-        let is_lame_duck = info.lame_duck.then(|| server.clone());
+        let lame_duck = info.lame_duck.then(|| (server.clone(), !info.connect_urls.is_empty()));
         self.event(Event::Connected {
             server: server.to_string(),
             server_name: info.server_name.clone(),
@@ -254,8 +259,8 @@ impl Session {
         for token in std::mem::take(&mut self.offline_flushes) {
             self.outgoing.push_ping(Ping::Flush(token));
         }
-        if let Some(server) = is_lame_duck {
-            self.lame_duck(now, &server);
+        if let Some((server, names_others)) = lame_duck {
+            self.lame_duck(now, &server, names_others);
         }
     }
 
@@ -307,7 +312,7 @@ impl Session {
         }
         // Left at the deadline, the last PING is unanswered.
         self.drain_disconnected(&pings, left && !pings.contains(&Ping::Move));
-        self.fail_sent_requests();
+        self.requests_disconnected();
     }
 
     /// Decides when the next attempt is, if there is to be one.
@@ -366,7 +371,7 @@ impl Session {
             self.flushed(token, Err(FlushError::Closed));
         }
         self.drain_disconnected(&pings, false);
-        self.fail_all_requests();
+        self.requests_closed();
         self.stats.unsent_messages += unsent_messages;
         self.event(Event::Closed { reason, unsent_messages });
     }

@@ -56,6 +56,14 @@ impl Pool {
         self.servers.iter().map(|s| (&s.url, s.failures))
     }
 
+    /// Whether there is another server than `current`; of those that were advertised only
+    /// `if_advertised`.
+    pub(super) fn has_other(&self, current: &ServerUrl, if_advertised: bool) -> bool {
+        let is_other =
+            |server: &Server| (if_advertised || !server.advertised) && !same(&server.url, current);
+        self.servers.iter().any(is_other)
+    }
+
     pub(super) fn succeeded(&mut self, url: &ServerUrl) {
         self.of(url, |server| server.failures = 0);
     }

@@ -130,14 +130,15 @@ fn run(steps: &[Step]) -> (Vec<String>, Stats, Done) {
                 rig.input(Input::Closed { dial, reason })
             }
             Step::Line(line) => rig.says(line),
-            Step::Answer(text) => match log.iter().rfind(|line| line.contains(" _INBOX.")) {
-                Some(line) if line.contains("PUB ask") => {
-                    let reply = reply_subject(line);
-                    let sid = inbox_sid(&log);
-                    rig.says(&format!("MSG {reply} {sid} {}\r\n{text}", text.len()))
+            Step::Answer(text) => {
+                match (log.iter().rfind(|line| line.contains("PUB ask")), inbox_sid(&log)) {
+                    (Some(line), Some(sid)) => {
+                        let reply = reply_subject(line);
+                        rig.says(&format!("MSG {reply} {sid} {}\r\n{text}", text.len()))
+                    }
+                    _ => Vec::new(),
                 }
-                _ => Vec::new(),
-            },
+            }
             Step::Pass(time) => rig.pass(ms(*time)),
             Step::Subscribe => {
                 let _ = rig.session.subscribe(pattern("s"), None);
@@ -210,10 +211,10 @@ fn run(steps: &[Step]) -> (Vec<String>, Stats, Done) {
 }
 
 /// The number of the subscription for answers, as it was written last.
-fn inbox_sid(log: &[String]) -> String {
-    let line = log.iter().rfind(|line| line.contains("SUB _INBOX.")).expect("it was subscribed");
-    let at = line.rfind("SUB _INBOX.").expect("it is there");
-    line[at..].split(['|', ' ']).nth(2).expect("a sid").to_owned()
+fn inbox_sid(log: &[String]) -> Option<String> {
+    let line = log.iter().rfind(|line| line.contains("SUB _INBOX."))?;
+    let at = line.rfind("SUB _INBOX.")?;
+    Some(line[at..].split(['|', ' ']).nth(2)?.to_owned())
 }
 
 proptest! {
