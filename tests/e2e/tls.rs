@@ -155,7 +155,8 @@ async fn a_certificate_that_is_not_believed_is_told_and_the_node_goes_on() {
     std::fs::write(dir.path().join("ca.pem"), &ca.pem).expect("the CA");
     server.run(stranger.good(), "").await;
     let node = node(dir.path(), &server.url()).env("NATS_CA", "ca.pem");
-    let mut node = node.env("RUST_LOG", "info,rust_wasm_lunatic_nats=debug,lunatic=debug").start_alone().await;
+    let mut node =
+        node.env("RUST_LOG", "info,rust_wasm_lunatic_nats=debug,lunatic=debug").start_alone().await;
     let authority = format!("localhost:{}", server.websocket);
     let told = format!("the TLS handshake with {authority} failed");
     // Where the line says that one can look, the runtime says what it was.

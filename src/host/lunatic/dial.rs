@@ -94,7 +94,8 @@ pub(super) fn dial(
     Ok((stream, auth))
 }
 
-/// What it means if a process that dials such a server dies without a word.
+/// What it means if a process that dials such a server dies without a word. Of a TLS handshake the
+/// runtime tells nobody why it failed, not even its log: what it cannot tell another tool can.
 pub(super) fn cause_of_death(url: &ServerUrl) -> String {
     let (authority, name) = (url.authority(), url.tls_name());
     match url.is_tls() {
@@ -102,7 +103,7 @@ pub(super) fn cause_of_death(url: &ServerUrl) -> String {
         true => format!(
             "the TLS handshake with {authority} failed: its certificate is from a CA that is not \
              trusted here, or not for the name {name}, or has expired, or no TLS is spoken there; \
-             RUST_LOG=info,lunatic=debug shows which"
+             to see which: openssl s_client -connect {authority} -verify_hostname {name}"
         ),
     }
 }
