@@ -114,17 +114,31 @@ impl NatsUrls {
 }
 
 impl fmt::Display for NatsUrls {
-    /// Leaves out whatever could be part of a password, which in a list is all up to the last one.
+    /// Leaves out whatever could be part of a password, which in a list is all up to the last one;
+    /// and queries, since proxies take tokens there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((before, host)) = self.0.rsplit_once('@') else {
-            return f.write_str(&self.0);
-        };
-        match before.split_once("://") {
-            Some((scheme, _)) if scheme.bytes().all(|b| b.is_ascii_lowercase()) => {
-                write!(f, "{scheme}://***@{host}")
+        let rest = match self.0.rsplit_once('@') {
+            None => &self.0,
+            // The `@` may be a query's, and then a part of that would follow.
+            Some((before, _)) if before.contains('?') => return f.write_str("***"),
+            Some((before, rest)) => {
+                let scheme = before.split_once("://").map(|(scheme, _)| scheme);
+                let is_plain = |scheme: &&str| scheme.bytes().all(|b| b.is_ascii_lowercase());
+                if let Some(scheme) = scheme.filter(is_plain) {
+                    write!(f, "{scheme}://")?;
+                }
+                f.write_str("***@")?;
+                rest
             }
-            _ => write!(f, "***@{host}"),
+        };
+        for (at, url) in rest.split(',').enumerate() {
+            f.write_str(if at > 0 { "," } else { "" })?;
+            match url.split_once('?') {
+                Some((url, _)) => write!(f, "{url}?…")?,
+                None => f.write_str(url)?,
+            }
         }
+        Ok(())
     }
 }
 

@@ -89,12 +89,6 @@ impl Headers {
         &NONE
     }
 
-    /// No headers, for calls that want some.
-    pub fn none() -> &'static Self {
-        static NONE: Headers = Headers::new();
-        &NONE
-    }
-
     /// Adds a field, after those of the same name.
     pub fn append(
         &mut self,

@@ -183,6 +183,11 @@ async fn the_production_server_takes_tls_and_passwords_alone() {
     let mut node = node.env(secret.0, secret.1).start_alone().await;
     node.says("warn part=connection nats: attempt failed", SOON).await;
     assert!(node.is_running() && !node.output().all().contains(secret.1));
+    // One that has been given it does, and takes commands from who may give them.
+    let node = Node::builder("n2").words(&["--nats", &wss]).env("NATS_USER", "node");
+    let node = node.env(secret.0, secret.1).env("NATS_CA", &path(&cert)).start(&operator).await;
+    assert!(!node.output().all().contains(secret.1));
+    assert!(node.shut_down(&operator).await.starts_with("result: ok"));
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ async fn a_server_that_cannot_be_dialled_traps_nobody_but_who_dials() {
     let urls = [
         // Plain WebSocket behind a URL that says TLS: the handshake fails, and a host call with it.
         format!("wss://localhost:{}", server.websocket_port()),
-        // A name that nobody has: so does its look-up.
+        // A name that nobody has.
         "ws://nobody.invalid:8080".to_owned(),
     ];
     for url in urls {

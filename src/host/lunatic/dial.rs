@@ -94,15 +94,16 @@ pub(super) fn dial(
     Ok((stream, auth))
 }
 
-/// What it means if a process that dials such a server dies without a word.
+/// What it means if a process that dials such a server dies without a word. Of a TLS handshake the
+/// runtime tells nobody why it failed, not even its log: what it cannot tell another tool can.
 pub(super) fn cause_of_death(url: &ServerUrl) -> String {
     let (authority, name) = (url.authority(), url.tls_name());
     match url.is_tls() {
         false => "the process that dialled died".to_owned(),
         true => format!(
             "the TLS handshake with {authority} failed: its certificate is from a CA that is not \
-             trusted here, or not for the name \"{name}\", or has expired, or no TLS is spoken there; \
-             RUST_LOG=info,lunatic=debug shows which"
+             trusted here, or not for the name {name}, or has expired, or no TLS is spoken there; \
+             to see which: openssl s_client -connect {authority} -verify_hostname {name}"
         ),
     }
 }
@@ -184,7 +185,7 @@ fn upgrade(
 }
 
 fn read_certificates(path: &str, deadline: Instant) -> Result<Certificates, String> {
-    let wrong = |reason: String| format!("the CA's file {path:?}: {reason}");
+    let wrong = |reason: String| format!("the CA's file {path}: {reason}");
     let bytes = files::read(path, Certificates::MAX_LEN, left(deadline)).map_err(wrong)?;
     let text = String::from_utf8(bytes).map_err(|_| wrong("it is not text".to_owned()))?;
     Certificates::parse(&text).map_err(|error| wrong(error.to_string()))
@@ -195,7 +196,7 @@ fn read_auth(file: &AuthFile, deadline: Instant) -> Result<Auth, String> {
         AuthFile::NKey(path) => (path, "the NKey's file"),
         AuthFile::Credentials(path) => (path, "the credentials file"),
     };
-    let wrong = |reason: String| format!("{what} {path:?}: {reason}");
+    let wrong = |reason: String| format!("{what} {path}: {reason}");
     let bytes = files::read(path, Auth::MAX_CREDENTIALS_LEN, left(deadline)).map_err(wrong)?;
     let auth = match file {
         AuthFile::NKey(_) => Auth::from_seed(&String::from_utf8_lossy(&bytes)),

@@ -14,6 +14,8 @@ use ::lunatic::LunaticError;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::clock;
+use super::mail::{self, Answer, NoAnswer, Waiter};
+use super::sys::{self, Permissions, Pid, Received};
 use crate::nats::{Certificates, FrameWriter};
 
 /// What a call for a socket says when its time is up.
@@ -247,9 +249,13 @@ impl Write for Stream {
 fn checked(code: u32, id: u64) -> io::Result<()> {
     match code {
         0 => Ok(()),
-        TIMED_OUT => Err(io::Error::new(ErrorKind::TimedOut, "it took too long")),
+        TIMED_OUT => Err(timed_out()),
         _ => Err(io::Error::other(LunaticError::Error(id).to_string())),
     }
+}
+
+fn timed_out() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "it took too long")
 }
 
 fn millis(timeout: Option<Duration>) -> u64 {
@@ -261,6 +267,8 @@ fn millis(timeout: Option<Duration>) -> u64 {
 pub(super) struct FrameSocket {
     stream: Stream,
     frames: FrameWriter,
+    /// Who sees to it that what TLS keeps back is sent.
+    flusher: Option<Pid>,
 }
 
 impl FrameSocket {
@@ -269,8 +277,19 @@ impl FrameSocket {
 
     pub(super) fn new(stream: Stream) -> Self {
         stream.set_write_timeout(Some(Self::WRITE_TIMEOUT));
+        let flusher = stream.socket.is_tls.then(|| Self::start_flusher(&stream)).flatten();
         let seed = u64::from_le_bytes(clock::random());
-        Self { stream, frames: FrameWriter::new(seed) }
+        Self { stream, frames: FrameWriter::new(seed), flusher }
+    }
+
+    fn start_flusher(stream: &Stream) -> Option<Pid> {
+        // Its own memory, and nothing that grows.
+        const MAX_MEMORY: u64 = 16 << 20;
+        let permissions = Permissions::none().map(|none| none.max_memory(MAX_MEMORY))?;
+        // Linked, so that it ends with this process; without it, a flush is made here.
+        let pid = sys::spawn(&permissions, Some(mail::new_tag()), flusher).ok()?;
+        mail::start(pid, &stream.clone());
+        Some(pid)
     }
 
     /// Adds to the binary frame that is written next; gives how long it is.
@@ -291,13 +310,52 @@ impl FrameSocket {
         }
         self.stream.write_all(self.frames.finish())?;
         self.frames.clear();
-        self.stream.flush()
+        self.flush()
     }
 
     /// Answers a ping.
     pub(super) fn pong(&mut self, payload: &[u8]) -> io::Result<()> {
         self.stream.write_all(self.frames.pong(payload))?;
         self.frames.clear();
-        self.stream.flush()
+        self.flush()
+    }
+
+    /// The runtime's flush has no timeout: where a server does not read, somebody else waits for it.
+    fn flush(&mut self) -> io::Result<()> {
+        let Some(flusher) = self.flusher else { return self.stream.flush() };
+        let flushed = mail::request(flusher, Some(Self::WRITE_TIMEOUT), |waiter| waiter);
+        flushed.map(drop).map_err(|error| match error {
+            NoAnswer::TimedOut => timed_out(),
+            NoAnswer::Refused { message, .. } => io::Error::other(message),
+            NoAnswer::Died | NoAnswer::Garbled => io::Error::other("who flushes died"),
+        })
+    }
+}
+
+impl Drop for FrameSocket {
+    fn drop(&mut self) {
+        if let Some(flusher) = self.flusher {
+            sys::kill(flusher);
+        }
+    }
+}
+
+/// The entry of the process that flushes a TLS stream whenever it is asked to.
+fn flusher() {
+    let mut stream: Stream = mail::first();
+    let mut buffer = Vec::new();
+    loop {
+        if sys::receive(&[], None) != Received::Message {
+            continue;
+        }
+        sys::read_message(&mut buffer);
+        let Ok(waiter) = postcard::from_bytes::<Waiter>(&buffer) else { continue };
+        match stream.flush() {
+            Ok(()) => mail::answer(waiter, &Answer::Ok(&[])),
+            Err(error) => {
+                let message = &error.to_string();
+                mail::answer(waiter, &Answer::Err { code: "io", message });
+            }
+        }
     }
 }
