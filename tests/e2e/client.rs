@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use support::{Client, NatsServer, Node, Program, consumer, until};
+use serde_json::{Value, json};
+use support::{Client, NatsServer, Node, Program, Relay, SOON, consumer, until};
 
 /// A run takes as long as the runtime takes to compile the program, and then some.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -77,8 +78,9 @@ async fn what_the_messaging_api_promises() {
     let server = NatsServer::start().await;
     let client = server.client().await;
     service(&client).await;
-    let words = ["headers", "requests", "many", "groups", "unsubscribe", "drain", "credits"];
-    let words = [&words[..], &["leftovers", "process"]].concat();
+    // Leftovers first: the others leave some.
+    let words = ["leftovers", "headers", "requests", "many", "groups", "unsubscribe", "drain"];
+    let words = [&words[..], &["credits", "process"]].concat();
     go_well(&server.websocket_url(), &words).await;
 }
 
@@ -138,4 +140,171 @@ async fn what_is_published_without_a_server_is_kept_up_to_its_bounds() {
     assert_eq!(taken[1].1, 1000 / (16 + 50 + 2), "{taken:?}");
     server.run().await;
     ends_well(&mut program).await;
+}
+
+#[tokio::test]
+async fn what_the_server_does_not_take_is_refused_at_the_call_also_after_a_reconnect() {
+    let mut server = NatsServer::with("max_payload: 2048").await;
+    let mut program = scenarios(&server.websocket_url(), &["max-payload"]);
+    program.says("kill the server", PATIENCE).await;
+    server.kill();
+    server.set("max_payload: 1024");
+    program.says("start the server", PATIENCE).await;
+    server.run().await;
+    ends_well(&mut program).await;
+}
+
+const PERMISSIONS: &str = r#"
+authorization: { users: [
+  { user: admin, password: pw }
+  { user: app, password: pw, permissions: {
+      publish: { deny: "secret.>" }, subscribe: { deny: "hidden.>" } } }
+  { user: deaf, password: pw, permissions: { subscribe: { deny: "_INBOX.>" } } }
+] }
+"#;
+
+#[tokio::test]
+async fn a_missing_permission_reaches_who_needs_it() {
+    let server = NatsServer::with(PERMISSIONS).await;
+    let options = async_nats::ConnectOptions::with_user_and_password("admin".into(), "pw".into());
+    let client = server.client_with(&options).await;
+    service(&client).await;
+    go_well(&server.websocket_url(), &["permissions", "no-inbox"]).await;
+
+    // And an agent's, by the node's connection.
+    let node = Node::program(&["node"]).wasm(consumer("client")).env("NODE_ID", "n1");
+    let node = node.env("NATS_WEBSOCKET_URL", &server.websocket_url_as("app:pw")).run();
+    node.says("ready: node=n1 ", PATIENCE).await;
+    client.node_answers("n1", SOON).await;
+    let failures = client.watch("supervision.failures.low").await;
+    client.spawn(json!({"id": "w", "agent_type": "worker"})).await;
+    let asked = client.input("w", json!({"do": "request", "subject": "secret.x"})).await;
+    let error = asked["error"].as_str().unwrap_or_default();
+    assert!(error.contains("no permission to publish to \"secret.x\""), "{asked}");
+    let subscribed = client.input("w", json!({"do": "subscribe", "subject": "hidden.x"})).await;
+    assert_eq!(subscribed, Value::Null, "the server says no later");
+    let failure = failures.wait("Failure", "w", 1, SOON).await.remove(0);
+    assert_eq!((&failure["severity"], &failure["incarnation"]), (&json!("Low"), &json!(1)));
+    assert!(failure["context"].to_string().contains("hidden.x"), "{failure}");
+    // It lives, and may subscribe to others.
+    client.input("w", json!({"do": "subscribe", "subject": "open.x"})).await;
+    client.publish("open.x", "1").await;
+    hears(&client, "w", "1").await;
+}
+
+/// Waits until an agent has heard this, and gives what it heard.
+async fn hears(client: &Client, id: &str, body: &str) -> Value {
+    let deadline = std::time::Instant::now() + SOON;
+    loop {
+        let heard = client.input(id, json!({"do": "heard"})).await;
+        let heard = heard.as_array().cloned().unwrap_or_default();
+        if let Some(one) = heard.iter().find(|one| one["body"] == body) {
+            return one.clone();
+        }
+        assert!(std::time::Instant::now() < deadline, "{id} does not hear {body}: {heard:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The numbers with which what comes on `b.x` begins, as they come.
+async fn numbers(client: &Client) -> std::sync::Arc<std::sync::Mutex<Vec<u32>>> {
+    let seen = std::sync::Arc::<std::sync::Mutex<Vec<u32>>>::default();
+    let mut messages = client.nats().subscribe("b.x").await.expect("a subscription");
+    client.nats().flush().await.expect("subscribed");
+    let keep = seen.clone();
+    tokio::spawn(async move {
+        while let Some(message) = messages.next().await {
+            let number = message.payload.split(|byte| *byte == b' ').next();
+            let number = number.and_then(|n| std::str::from_utf8(n).ok()?.parse().ok());
+            keep.lock().expect("a lock").push(number.expect("a number"));
+        }
+    });
+    seen
+}
+
+#[tokio::test]
+async fn a_publisher_that_outruns_the_server_waits_or_is_told_and_nothing_is_lost() {
+    // Nobody but the publisher is slow.
+    let server = NatsServer::with("write_deadline: \"60s\"").await;
+    let client = server.client().await;
+    let relay = Relay::to(server.websocket_port()).await;
+    for scenario in ["busy", "wait"] {
+        let seen = numbers(&client).await;
+        let mut program = scenarios(&relay.websocket_url(), &[scenario]);
+        program.says("hold", PATIENCE).await;
+        relay.hold();
+        client.publish("b.go", "").await;
+        if scenario == "busy" {
+            program.says("release after ", PATIENCE).await;
+        } else {
+            // It goes on until what is on its way is full, and then stands.
+            let output = program.output().clone();
+            let (mut last, mut stood) = (0, 0);
+            while stood < 50 {
+                let progress = output.lines_with("progress").len();
+                stood = if progress > 0 && progress == last { stood + 1 } else { 0 };
+                last = progress;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert!(last < 100, "all 60 MB went into a wire that nobody reads");
+        }
+        relay.release();
+        let line = program.says("taken ", PATIENCE).await;
+        ends_well(&mut program).await;
+        let taken: u32 = line.trim_start_matches("taken ").parse().expect("a number");
+        until(format!("{taken} messages"), SOON, || {
+            (seen.lock().expect("a lock").len() as u32 >= taken).then_some(())
+        })
+        .await;
+        let seen = seen.lock().expect("a lock").clone();
+        assert!(seen.into_iter().eq(0..taken), "{scenario}: each once, in their order");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_has_headers_and_no_late_answers() {
+    let server = NatsServer::start().await;
+    let client = server.client().await;
+    service(&client).await;
+    let node = Node::program(&["node"]).wasm(consumer("client")).env("NODE_ID", "n1");
+    let node = node.env("NATS_WEBSOCKET_URL", &server.websocket_url()).run();
+    node.says("ready: node=n1 ", PATIENCE).await;
+    client.node_answers("n1", SOON).await;
+    for id in ["a", "b"] {
+        client.spawn(json!({"id": id, "agent_type": "worker"})).await;
+    }
+    client.input("b", json!({"do": "subscribe", "subject": "talk.*"})).await;
+    let headers = json!([["X-Trace", "1"], ["X-Trace", "2"], ["x-trace", "lower"]]);
+    let mut told = json!({"do": "publish", "subject": "talk.x", "body": "hello",
+        "reply": "talk.y", "headers": headers});
+    client.input("a", told.clone()).await;
+    let heard = hears(&client, "b", "hello").await;
+    let expected = json!({"subject": "talk.x", "reply": "talk.y", "headers": headers,
+        "status": null, "body": "hello"});
+    assert_eq!(heard, expected);
+    // There and back by async-nats.
+    (told["subject"], told["body"]) = ("svc.echo".into(), "back".into());
+    client.input("a", told).await;
+    let heard = hears(&client, "b", "back").await;
+    assert_eq!(heard["subject"], "talk.y");
+    let mut came = heard["headers"].as_array().cloned().unwrap_or_default();
+    came.sort_by_key(Value::to_string);
+    assert_eq!(Value::from(came), headers);
+
+    // The answers to these come when nobody waits any more, and the handler is not called for them.
+    let failures = client.watch("supervision.failures.*").await;
+    for n in 0..20 {
+        let late = json!({"do": "request", "subject": "svc.late", "timeout_ms": 1, "body": "late"});
+        let late = client.input("a", late).await;
+        let error = late["error"].as_str().unwrap_or_default();
+        assert!(error.contains("no answer from svc.late within 1 ms"), "{late}");
+        let told = json!({"do": "request", "subject": "svc.echo", "body": n.to_string()});
+        assert_eq!(client.input("a", told).await, n.to_string());
+    }
+    let last = json!({"do": "request", "subject": "svc.late", "body": "last"});
+    assert_eq!(client.input("a", last).await, "last");
+    assert_eq!(client.input("a", json!({"do": "heard"})).await, json!([]));
+    let nobody = client.input("a", json!({"do": "request", "subject": "svc.nobody"})).await;
+    assert_eq!(nobody["error"], "NATS: nobody listens on svc.nobody");
+    assert!(failures.all().is_empty());
 }
