@@ -221,7 +221,7 @@ impl Dispatcher {
             }
         } else if slot.is_some() || !has_room {
             self.send();
-            if !self.make_room(target.window, bytes) {
+            if !self.make_room(&target, bytes) {
                 return self.drop_message(message, target.window);
             }
         }
@@ -390,12 +390,19 @@ impl Dispatcher {
     }
 
     /// Waits for a moment until a window has room; whether it has.
-    fn make_room(&mut self, key: u64, bytes: usize) -> bool {
+    fn make_room(&mut self, target: &Target, bytes: usize) -> bool {
+        let key = target.window;
         match self.windows.get(&key) {
             Some(window) if window.has_room(bytes) => return true,
             Some(window) if sys::exists(window.pid) => {}
             // The owner will hear of its death.
             _ => return false,
+        }
+        if let Some(window) = self.windows.get_mut(&key).filter(|one| one.asked != one.sent) {
+            // For the little behind which a large message has no room, none was asked for yet.
+            window.asked = window.sent;
+            let label = Label { reader: sys::this(), window: key, sent: window.sent, receipt: true };
+            Batch::default().send(target.to, target.tag, target.kind, &label);
         }
         self.last_marker += 1;
         let over = self.last_marker;
