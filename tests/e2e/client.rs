@@ -32,8 +32,8 @@ async fn says_again(program: &Program, text: &str, n: usize) {
     .await;
 }
 
-/// Answers on `svc.*`: `echo` with what was asked, headers and all; `late` with the same, after a
-/// while; `many` with the numbers up to the one asked for, and with nothing behind them if it ends
+/// Answers on `svc.*`: `echo` with what was asked, headers and all; `late` with the same, but right
+/// before the next echo, unless it is the `last` one; `many` with the numbers up to the one asked for, and with nothing behind them if it ends
 /// with `!`; `silent` never.
 async fn service(client: &Client) {
     let nats = client.nats().clone();
@@ -43,16 +43,23 @@ async fn service(client: &Client) {
     }
     tokio::spawn(async move {
         let mut asked = futures_util::stream::select_all(asked);
+        let mut late = Vec::new();
         while let Some(message) = asked.next().await {
             let Some(reply) = message.reply else { continue };
             let (headers, payload) = (message.headers.unwrap_or_default(), message.payload);
+            if message.subject.as_str() == "svc.echo" {
+                for (reply, payload) in late.drain(..) {
+                    nats.publish(reply, payload).await.expect("published");
+                }
+            }
             match message.subject.as_str() {
+                "svc.late" if payload != "last" => {
+                    late.push((reply, payload));
+                    Ok(())
+                }
+                "svc.late" => nats.publish(reply, payload).await,
                 "svc.echo" if headers.is_empty() => nats.publish(reply, payload).await,
                 "svc.echo" => nats.publish_with_headers(reply, headers, payload).await,
-                "svc.late" => {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                    nats.publish(reply, payload).await
-                }
                 "svc.many" => {
                     let body = String::from_utf8_lossy(&payload).into_owned();
                     let last = body.trim_end_matches('!').parse().expect("a number");
