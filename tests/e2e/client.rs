@@ -315,3 +315,47 @@ async fn an_agent_has_headers_and_no_late_answers() {
     assert_eq!(nobody["error"], "NATS: nobody listens on svc.nobody");
     assert!(failures.all().is_empty());
 }
+
+/// The memory of a process, in bytes: its own part and its share of what it has in common.
+fn memory(pid: u32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("it runs");
+    let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kb = pss.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kb.expect("a figure") * 1024
+}
+
+#[tokio::test]
+async fn an_agent_that_hangs_costs_bounded_memory_and_others_go_on() {
+    const MESSAGES: usize = 100_000;
+    let server = NatsServer::start().await;
+    let client = server.client().await;
+    let node = Node::program(&["node"]).wasm(consumer("client")).env("NODE_ID", "n1");
+    let node = node.env("NATS_WEBSOCKET_URL", &server.websocket_url()).run();
+    node.says("ready: node=n1 ", PATIENCE).await;
+    client.node_answers("n1", SOON).await;
+    client.spawn(json!({"id": "stuck", "agent_type": "chaos", "timeout_ms": 600_000})).await;
+    client.spawn(json!({"id": "well", "agent_type": "echo"})).await;
+    assert_eq!(client.input("stuck", json!("not yet")).await, "not yet");
+    client.publish("agent.input.stuck", r#"{"die":"hang"}"#).await;
+    let refused = client.watch("refused").await;
+    let before = memory(node.process_id());
+    let body = json!("x".repeat(1000)).to_string();
+    for _ in 0..MESSAGES {
+        let sent = client.nats().publish_with_reply("agent.input.stuck", "refused", body.clone().into());
+        sent.await.expect("it can be published");
+    }
+    assert_eq!(client.input("well", json!("still")).await, "still");
+    // 8 MiB of them wait; for each of the others there is an answer.
+    let fits = (8 << 20) / 1000;
+    until("those that are refused", SOON, || {
+        (refused.all().len() >= MESSAGES - fits).then_some(())
+    })
+    .await;
+    let codes = refused.all().into_iter().map(|seen| seen.json()["Err"]["code"].clone());
+    assert_eq!(codes.filter(|code| code != "capacity").count(), 0);
+    let grown = memory(node.process_id()).saturating_sub(before);
+    assert!(grown < 40 << 20, "{grown} bytes, of the {} that were sent", MESSAGES * 1000);
+    let found = node.says("nats: slow consumer", SOON).await;
+    assert!(found.contains("agent.input.stuck"), "{found}");
+    assert_eq!(node.output().lines_with("nats: slow consumer").len(), 1, "once");
+}
