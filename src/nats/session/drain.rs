@@ -36,8 +36,9 @@ enum Phase {
 
 impl Session {
     /// Ends a subscription in good order: no more is sent for it, what is on its way is still
-    /// delivered, and then there is an [`Output::Drained`] — also if the connection breaks meanwhile.
-    /// Says whether there was such a subscription that did not drain already.
+    /// delivered, and then there is an [`Output::Drained`]. If the connection breaks meanwhile, that
+    /// comes at once, since nothing is on its way any more. Says whether there was such a
+    /// subscription that did not drain already.
     pub fn drain_subscription(&mut self, sid: u64) -> bool {
         if !self.subscriptions.drain(sid) {
             return false;
@@ -126,8 +127,8 @@ impl Session {
         }
     }
 
-    /// The connection is gone, and so is what was on its way.
-    /// `in_order` if the server had everything that was written.
+    /// The connection is gone, and so is what was on its way; `in_order` if the server had everything
+    /// that was written.
     pub(super) fn drain_disconnected(&mut self, pings: &[Ping], in_order: bool) {
         for ping in pings {
             if let Ping::Drain(sid) = ping {
@@ -167,6 +168,15 @@ impl Session {
         if now >= draining.deadline {
             return self.close_for(CloseReason::DrainTimedOut);
         }
+        self.advance_drain();
+    }
+
+    /// As [`Session::run_drain`], when no time has passed.
+    pub(super) fn advance_drain(&mut self) {
+        let Some(draining) = &mut self.draining else { return };
+        if matches!(self.state, State::Closed) {
+            return;
+        }
         if draining.phase == Phase::Answers && self.requests.len() == 0 {
             draining.phase = Phase::Publishes { asked: false };
         }
@@ -198,6 +208,9 @@ impl Session {
     }
 
     fn push_unsub(&mut self, sid: u64) {
+        if !self.writes() {
+            return;
+        }
         let mut unsub = Vec::new();
         encode_unsub(sid, None, &mut unsub);
         self.outgoing.push_control(unsub);

@@ -90,6 +90,7 @@ impl Session {
 
     fn ping(&mut self) {
         match &self.state {
+            State::Up(_) if !self.writes() => {}
             State::Up(_) => self.outgoing.push_control(b"PONG\r\n".to_vec()),
             State::Dialing { .. } | State::Handshake { .. } => {
                 let pong = Bytes::from_static(b"PONG\r\n");
@@ -105,7 +106,7 @@ impl Session {
         match error {
             ServerError::PermissionViolation(violation) if is_up => {
                 let sids = self.subscriptions.refuse(&violation);
-                self.refuse_requests(&violation, &sids);
+                self.requests_refused(&violation, &sids);
                 self.event(Event::PermissionViolation { violation, sids });
             }
             ServerError::Authorization(mut error) => {
@@ -137,7 +138,7 @@ impl Session {
 
     pub(super) fn message(&mut self, now: Instant, message: ServerMessage) {
         if self.requests.inbox_sid() == Some(message.sid()) {
-            self.reply(now, message);
+            self.on_reply(now, message);
         } else if self.count(message.sid(), 1, message.wire_len() as u64) {
             self.outputs.push_back(Output::Deliver(message));
         }
@@ -168,7 +169,7 @@ impl Session {
 
     /// Does what is due.
     pub(super) fn run_timers(&mut self, now: Instant) {
-        self.expire_requests(now);
+        self.run_requests(now);
         self.run_state(now);
         self.run_drain(now);
     }
@@ -307,7 +308,7 @@ impl Session {
         }
         // Left at the deadline, the last PING is unanswered.
         self.drain_disconnected(&pings, left && !pings.contains(&Ping::Move));
-        self.fail_sent_requests();
+        self.requests_disconnected();
     }
 
     /// Decides when the next attempt is, if there is to be one.
@@ -366,7 +367,7 @@ impl Session {
             self.flushed(token, Err(FlushError::Closed));
         }
         self.drain_disconnected(&pings, false);
-        self.fail_all_requests();
+        self.requests_closed();
         self.stats.unsent_messages += unsent_messages;
         self.event(Event::Closed { reason, unsent_messages });
     }

@@ -174,7 +174,7 @@ impl Session {
         let Some(max_on_wire) = self.subscriptions.end(sid, max.filter(|&max| max > 0)) else {
             return false;
         };
-        if self.is_connected() {
+        if self.writes() {
             let mut unsub = Vec::new();
             encode_unsub(sid, max_on_wire, &mut unsub);
             self.outgoing.push_control(unsub);
@@ -377,12 +377,21 @@ impl Session {
             return Err(SubscribeError::Draining);
         }
         let sid = self.subscriptions.add(sid, pattern, queue)?;
-        if self.is_connected() {
+        if self.writes() {
             let mut sub = Vec::new();
             self.subscriptions.encode(sid, &mut sub);
             self.outgoing.push_control(sub);
         }
         Ok(sid)
+    }
+
+    /// Whether operations of this connection still go out on it: not while we are leaving it, and then
+    /// they must not pile up.
+    fn writes(&self) -> bool {
+        match &self.state {
+            State::Up(up) => up.leaving.as_ref().is_none_or(|leaving| !leaving.is_last_written),
+            _ => false,
+        }
     }
 
     /// Whether `dial` made the transport that there is, or is to make it.

@@ -39,7 +39,28 @@ pub(super) struct Requests {
     max: usize,
     /// Where the answers go, once something was asked.
     inbox: Option<(Inbox, u64)>,
+    /// What is done with requests, once there was one.
+    asking: Option<&'static Asking>,
 }
+
+/// What a session does with its requests. Reached by pointers that the first request sets, so that a
+/// program that never asks has none of this in it: on Lunatic that is 8 KB of WebAssembly.
+#[derive(Debug)]
+struct Asking {
+    reply: fn(&mut Session, Instant, ServerMessage),
+    expire: fn(&mut Session, Instant),
+    fail_sent: fn(&mut Session),
+    fail_all: fn(&mut Session),
+    refuse: fn(&mut Session, &PermissionViolation, &[u64]),
+}
+
+static ASKING: Asking = Asking {
+    reply: Session::reply,
+    expire: Session::expire_requests,
+    fail_sent: Session::fail_sent_requests,
+    fail_all: Session::fail_all_requests,
+    refuse: Session::refuse_requests,
+};
 
 #[derive(Debug)]
 struct Request {
@@ -55,7 +76,15 @@ struct Request {
 
 impl Requests {
     pub(super) fn new(max: usize) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), last: 0, due: None, max, inbox: None }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            last: 0,
+            due: None,
+            max,
+            inbox: None,
+            asking: None,
+        }
     }
 
     /// How many wait.
@@ -122,7 +151,7 @@ impl Requests {
         is_live
     }
 
-    /// The ids of those that `is_meant` names, in the order in which they were made.
+    /// The ids of those that `is_meant` names, in the order of the table.
     fn find(&self, is_meant: impl Fn(&Request) -> bool) -> Vec<RequestId> {
         let mut found = Vec::new();
         for (slot, request) in (0u32..).zip(&self.slots) {
@@ -130,8 +159,47 @@ impl Requests {
                 found.push(RequestId { number: request.number, slot });
             }
         }
-        found.sort_unstable_by_key(|id| id.number);
         found
+    }
+}
+
+// What the rest of the session tells its requests.
+impl Session {
+    /// A message came for the inbox.
+    pub(super) fn on_reply(&mut self, now: Instant, message: ServerMessage) {
+        if let Some(asking) = self.requests.asking {
+            (asking.reply)(self, now, message);
+        }
+    }
+
+    /// Time passed.
+    pub(super) fn run_requests(&mut self, now: Instant) {
+        if let (Some(asking), Some(due)) = (self.requests.asking, self.requests.due) {
+            if now >= due {
+                (asking.expire)(self, now);
+            }
+        }
+    }
+
+    /// The connection is gone: what was sent on it has no answer any more.
+    pub(super) fn requests_disconnected(&mut self) {
+        if let Some(asking) = self.requests.asking {
+            (asking.fail_sent)(self);
+        }
+    }
+
+    /// The session is over.
+    pub(super) fn requests_closed(&mut self) {
+        if let Some(asking) = self.requests.asking {
+            (asking.fail_all)(self);
+        }
+    }
+
+    /// The server refused something; `sids` are the subscriptions that it ended.
+    pub(super) fn requests_refused(&mut self, violation: &PermissionViolation, sids: &[u64]) {
+        if let Some(asking) = self.requests.asking {
+            (asking.refuse)(self, violation, sids);
+        }
     }
 }
 
@@ -177,6 +245,8 @@ impl Session {
     pub fn cancel_request(&mut self, request: RequestId) -> bool {
         let was_there = self.requests.remove(request);
         self.take_back_unwanted();
+        // A drain may have waited for it.
+        self.advance_drain();
         was_there
     }
 
@@ -225,11 +295,11 @@ impl Session {
         let sid =
             self.subscribe_with(None, inbox.pattern(), None).map_err(RequestRefused::Inbox)?;
         self.requests.inbox = Some((inbox.clone(), sid));
+        self.requests.asking = Some(&ASKING);
         Ok(inbox)
     }
 
-    /// A message for the inbox.
-    pub(super) fn reply(&mut self, now: Instant, message: ServerMessage) {
+    fn reply(&mut self, now: Instant, message: ServerMessage) {
         let Some(id) = self.asked(message.subject()) else {
             self.stats.unmatched_messages += 1;
             return;
@@ -282,10 +352,7 @@ impl Session {
     }
 
     /// Ends what is due.
-    pub(super) fn expire_requests(&mut self, now: Instant) {
-        if self.requests.due.is_none_or(|due| now < due) {
-            return;
-        }
+    fn expire_requests(&mut self, now: Instant) {
         self.requests.due = None;
         for id in self.requests.find(|request| request.due <= now) {
             self.look_at_request(now, id);
@@ -297,17 +364,15 @@ impl Session {
         self.take_back_unwanted();
     }
 
-    /// The connection is gone: what was sent on it has no answer any more.
-    pub(super) fn fail_sent_requests(&mut self) {
+    fn fail_sent_requests(&mut self) {
         self.fail_requests(&RequestError::Disconnected, |request| request.is_sent);
     }
 
-    pub(super) fn fail_all_requests(&mut self) {
+    fn fail_all_requests(&mut self) {
         self.fail_requests(&RequestError::Closed, |_| true);
     }
 
-    /// Fails the requests that the server refused; `sids` are the subscriptions that it ended.
-    pub(super) fn refuse_requests(&mut self, violation: &PermissionViolation, sids: &[u64]) {
+    fn refuse_requests(&mut self, violation: &PermissionViolation, sids: &[u64]) {
         let inbox_is_over = self.requests.inbox_sid().is_some_and(|sid| sids.contains(&sid));
         let error = RequestError::PermissionDenied(violation.clone());
         match violation.operation {

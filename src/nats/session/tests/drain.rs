@@ -94,6 +94,14 @@ fn requests_get_their_answers_first() {
     assert_eq!(log, ["RequestId(1): !", "write PING|"]);
     assert_eq!(rig.says("PONG")[1], "closed, 0 unsent: drained");
 
+    // Or nobody waits for them any more.
+    let mut rig = Rig::up();
+    let id = rig.session.request(rig.now, "a", &none, b"?", ms(500)).expect("taken");
+    rig.session.drain(rig.now, SECOND);
+    rig.drain();
+    rig.session.cancel_request(id);
+    assert_eq!(rig.drain(), ["write PING|"]);
+
     // Or their time is over.
     let mut rig = Rig::up();
     rig.session.request(rig.now, "a", &none, b"?", ms(500)).expect("taken");

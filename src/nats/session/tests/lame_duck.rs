@@ -119,3 +119,25 @@ fn a_close_while_it_leaves_writes_what_was_held_back() {
     let expected = ["write PUB held 1|x|", "disconnect: closed", "closed, 0 unsent: closed"];
     assert_eq!(rig.drain(), expected);
 }
+
+#[test]
+fn what_is_done_while_it_leaves_happens_on_the_next_connection_and_does_not_pile_up() {
+    let mut rig = Rig::up_with(config("ws://a:1,ws://b:1"));
+    rig.pass(ms(2000));
+    let gone = rig.session.subscribe(pattern("gone"), None).expect("a sid");
+    rig.drain();
+    rig.says(LAME);
+    rig.session.unsubscribe(gone, None);
+    for _ in 0..1000 {
+        let sid = rig.session.subscribe(pattern("s"), None).expect("a sid");
+        rig.session.unsubscribe(sid, None);
+        rig.session.handle_input(rig.now, Input::Control { dial: rig.dial, op: ControlOp::Ping });
+    }
+    let kept = rig.session.subscribe(pattern("kept"), None).expect("a sid");
+    let drained = rig.session.subscribe(pattern("d"), None).expect("a sid");
+    rig.session.drain_subscription(drained);
+    assert!(rig.drain().is_empty());
+    assert!(rig.says("PONG").contains(&format!("drained {drained}")));
+    assert_eq!(rig.shake_hands()[2..], [format!("write SUB kept {kept}|")]);
+    assert_eq!(rig.says("PING"), ["write PONG|"]);
+}

@@ -305,3 +305,82 @@ fn another_error_of_the_server_is_told() {
     let log = rig.says("-ERR 'Stale Connection'");
     assert_eq!(log[0], "disconnect: the server says: Stale Connection");
 }
+
+#[test]
+fn a_slow_consumer_is_told_once_and_what_was_dropped_is_counted() {
+    let mut rig = Rig::up();
+    let sid = rig.session.subscribe(pattern("s.*"), None).expect("a sid");
+    rig.drain();
+    let dropped = |sid, messages, began| Input::SlowConsumer {
+        sid,
+        dropped_messages: messages,
+        dropped_bytes: messages * 10,
+        began,
+    };
+    assert_eq!(rig.input(dropped(sid, 3, true)), ["slow consumer 1 s.*, 3 dropped"]);
+    assert!(rig.input(dropped(sid, 4, false)).is_empty());
+    // It kept up in between.
+    assert_eq!(rig.input(dropped(sid, 1, true)), ["slow consumer 1 s.*, 1 dropped"]);
+    // One that has ended since is counted, too.
+    assert!(rig.input(dropped(99, 5, true)).is_empty());
+    let stats = rig.session.stats();
+    assert_eq!((stats.dropped_messages, stats.dropped_bytes), (13, 130));
+}
+
+#[test]
+fn the_statistics_are_kept_over_reconnects() {
+    let mut rig = Rig::up();
+    rig.session.subscribe(pattern("s"), None).expect("a sid");
+    for n in 1..=3u64 {
+        rig.publish("a").expect("taken");
+        let none = Headers::new();
+        rig.session.request(rig.now, "a", &none, b"", ms(5)).expect("taken");
+        rig.drain();
+        rig.says("MSG s 1 1\r\nx");
+        let began = n == 1;
+        rig.input(Input::SlowConsumer { sid: 1, dropped_messages: 1, dropped_bytes: 9, began });
+        let stats = rig.session.stats();
+        assert_eq!((stats.in_messages, stats.out_messages, stats.requests), (n, 2 * n, n));
+        assert_eq!(
+            (stats.reconnects, stats.dropped_messages, stats.dropped_bytes),
+            (n - 1, n, 9 * n)
+        );
+        rig.pass(ms(2000));
+        rig.closed("gone");
+        rig.shake_hands();
+    }
+}
+
+#[test]
+fn a_permission_that_is_taken_away_ends_the_subscription_that_it_names() {
+    let mut rig = Rig::up();
+    for _ in 0..3 {
+        rig.session.subscribe(pattern("s"), None).expect("a sid");
+    }
+    rig.drain();
+    let line = "-ERR 'Permissions Violation for Subscription to \"s\" (sid \"2\")'";
+    assert_eq!(rig.says(line), ["no permission to subscribe to \"s\", ends [2]"]);
+}
+
+#[test]
+fn fatal_errors_name_the_reason_and_others_end_nothing() {
+    for text in [
+        "maximum connections exceeded",
+        "maximum account active connections exceeded",
+        "Maximum Payload Violation",
+        "maximum control line exceeded",
+        "Unknown Protocol Operation",
+        "Slow Consumer",
+        "Server Shutdown",
+    ] {
+        let mut rig = Rig::up();
+        let log = rig.says(&format!("-ERR '{text}'"));
+        assert_eq!(log[1], format!("disconnected: the server says: {text}"));
+        assert_eq!(rig.session.stats().server_errors, 1);
+    }
+    for text in ["Invalid Publish Subject", "maximum subscriptions exceeded", "something new"] {
+        let mut rig = Rig::up();
+        assert_eq!(rig.says(&format!("-ERR '{text}'")), [format!("server error: {text}")]);
+        assert!(rig.session.is_connected());
+    }
+}

@@ -285,3 +285,44 @@ fn close_ends_it_in_every_phase() {
     assert!(rig.closed("EOF").is_empty());
     assert!(rig.pass(Duration::from_secs(1000)).is_empty());
 }
+
+#[test]
+fn a_reconnect_on_demand_is_at_once_and_keeps_what_waits() {
+    let mut rig = Rig::up_with(config("ws://a:1,ws://b:1"));
+    rig.session.subscribe(pattern("s"), None).expect("a sid");
+    rig.drain();
+    rig.publish("p").expect("taken");
+    rig.session.force_reconnect(rig.now);
+    let why = "a new connection was asked for";
+    assert_eq!(
+        rig.drain(),
+        [
+            &format!("disconnect: {why}"),
+            &format!("disconnected: {why}"),
+            "next attempt 1",
+            "dial ws://b:1/ #1"
+        ]
+    );
+    // One that is under way is not given up for another.
+    rig.session.force_reconnect(rig.now);
+    assert!(rig.drain().is_empty());
+    assert_eq!(rig.shake_hands()[2..], ["write SUB s 1|PUB p 1|x|"]);
+    // However often.
+    for _ in 0..20 {
+        rig.session.force_reconnect(rig.now);
+        let log = rig.drain();
+        assert!(log.last().is_some_and(|line| line.starts_with("dial")), "{log:?}");
+        rig.shake_hands();
+    }
+    // A delay is cut short.
+    rig.closed("gone");
+    while !matches!(rig.session.status(), Status::Waiting { .. }) {
+        rig.dial_failed("no");
+    }
+    rig.session.force_reconnect(rig.now);
+    assert!(rig.drain()[0].starts_with("dial"));
+    rig.session.close();
+    rig.drain();
+    rig.session.force_reconnect(rig.now);
+    assert!(rig.drain().is_empty());
+}
