@@ -85,7 +85,8 @@ impl Decoder {
         if let State::Failed(error) = &self.state {
             return Err(error.clone());
         }
-        let (buffered, max) = (self.buffer.len(), self.max_message.saturating_add(MAX_LINE));
+        // A line, a message, and its line end.
+        let (buffered, max) = (self.buffer.len(), self.max_message.saturating_add(MAX_LINE + 2));
         if buffered > max {
             return self.fail(DecodeError::Backlog { buffered, max });
         }
