@@ -124,7 +124,8 @@ impl Decoder {
             return Err(error.clone());
         }
         self.forget_viewed();
-        let (buffered, max) = (self.buffer.len(), self.max_message.saturating_add(MAX_LINE));
+        // A line, a message, and its line end.
+        let (buffered, max) = (self.buffer.len(), self.max_message.saturating_add(MAX_LINE + 2));
         if buffered > max {
             return self.fail(DecodeError::Backlog { buffered, max });
         }
