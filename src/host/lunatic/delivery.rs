@@ -189,15 +189,12 @@ impl Iterator for Deliveries {
     type Item = NatsMessage;
 
     fn next(&mut self) -> Option<NatsMessage> {
-        while !self.is_empty() {
-            let at = self.next;
-            self.next += 1;
-            // The decoder has left out what is not text.
-            if let Some(message) = NatsMessage::from_source(&self.source, at) {
-                return Some(message);
-            }
+        if self.is_empty() {
+            return None;
         }
-        None
+        let at = self.next;
+        self.next += 1;
+        Some(NatsMessage::from_source(&self.source, at))
     }
 }
 

@@ -13,6 +13,7 @@ use super::{ControlOp, ServerOp};
 use crate::message::{MessageParts, NatsMessage, Part};
 use crate::nats::error::{shown_bytes, DecodeError};
 use crate::nats::server_error::ServerError;
+use crate::text::same;
 
 /// How large a message is taken unless told otherwise, headers and payload: 8 MiB.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 8 << 20;
@@ -45,6 +46,8 @@ pub struct Decoder {
     state: State,
     /// Of the message that was found, or whose rest is waited for.
     head: Head,
+    /// The line that `head` was read from: a busy connection often brings the same one again.
+    line: Vec<u8>,
     max_message: usize,
     malformed: u64,
 }
@@ -112,6 +115,7 @@ impl Decoder {
             viewed: 0,
             state: State::Line { scanned: 0 },
             head: Head::default(),
+            line: Vec::new(),
             max_message: max_message_bytes.min(Self::MAX_MAX_MESSAGE),
             malformed: 0,
         }
@@ -179,19 +183,19 @@ impl Decoder {
     fn find(&mut self) -> Result<Found, DecodeError> {
         self.forget_viewed();
         loop {
-            let step = match &mut self.state {
-                State::Failed(error) => return Err(error.clone()),
-                State::Line { scanned: 0 }
-                    if parse_plain_msg(&self.buffer, self.max_message, &mut self.head) =>
-                {
-                    self.message()
+            let at_line = matches!(self.state, State::Line { scanned: 0 });
+            let step = if at_line && self.plain_msg() {
+                self.message()
+            } else {
+                match &mut self.state {
+                    State::Failed(error) => return Err(error.clone()),
+                    State::Line { scanned } => match find_line_end(&self.buffer, scanned) {
+                        Ok(Some(end)) => self.line(end),
+                        Ok(None) => Ok(Found::Nothing),
+                        Err(error) => Err(error),
+                    },
+                    State::Message => self.message(),
                 }
-                State::Line { scanned } => match find_line_end(&self.buffer, scanned) {
-                    Ok(Some(end)) => self.line(end),
-                    Ok(None) => Ok(Found::Nothing),
-                    Err(error) => Err(error),
-                },
-                State::Message => self.message(),
             };
             match step {
                 Ok(Found::Skipped) => {}
@@ -199,6 +203,21 @@ impl Decoder {
                 Err(error) => return self.fail(error),
             }
         }
+    }
+
+    /// Whether a message begins here with a line as most have it; then `head` is what it says.
+    fn plain_msg(&mut self) -> bool {
+        let start = self.buffer.get(..self.line.len()).unwrap_or_default();
+        if !start.is_empty() && same(start, &self.line) {
+            return true;
+        }
+        self.line.clear();
+        if !parse_plain_msg(&self.buffer, self.max_message, &mut self.head) {
+            return false;
+        }
+        let line = self.buffer.get(..self.head.parts.payload.start as usize);
+        self.line.extend_from_slice(line.unwrap_or_default());
+        true
     }
 
     /// Handles the control line that ends (with its line end) at `end`.
@@ -211,6 +230,7 @@ impl Decoder {
         let is = |name: &[u8]| verb.eq_ignore_ascii_case(name);
         let op = if is(b"MSG") || is(b"HMSG") {
             self.head = parse_head(line, end, is(b"HMSG"), self.max_message)?;
+            self.line.clear();
             return self.message();
         } else if is(b"PING") {
             ControlOp::Ping

@@ -3,6 +3,7 @@
 use crate::message::Headers;
 use crate::message::Subject;
 use crate::nats::error::OutboxError;
+use crate::text::same;
 
 /// The `max_payload` of a server that was not told otherwise: 1 MiB.
 pub const DEFAULT_MAX_PAYLOAD: usize = 1 << 20;
@@ -56,12 +57,12 @@ impl Head {
 
     /// Whether that is the subject, and so keeps the rule.
     fn is_for(&self, subject: &str) -> bool {
-        self.subject() == Some(subject.as_bytes())
+        self.subject().is_some_and(|last| same(last, subject.as_bytes()))
     }
 
-    /// Makes it the line for a subject that keeps the rule, and a length.
-    fn set(&mut self, subject: &str, payload_len: usize) {
-        if !self.is_for(subject) {
+    /// Makes it the line for a subject that keeps the rule, unless it is, and a length.
+    fn set(&mut self, subject: Option<&str>, payload_len: usize) {
+        if let Some(subject) = subject {
             self.line.clear();
             self.line.extend_from_slice(Self::VERB);
             self.line.extend_from_slice(subject.as_bytes());
@@ -119,7 +120,8 @@ impl Outbox {
         headers: &Headers,
         payload: &[u8],
     ) -> Result<(), OutboxError> {
-        if !self.last.is_for(subject) {
+        let is_last = self.last.is_for(subject);
+        if !is_last {
             Subject::check(subject)?;
         }
         reply.map_or(Ok(()), Subject::check_reply)?;
@@ -137,7 +139,7 @@ impl Outbox {
         }
         self.bytes.reserve(len);
         if reply.is_none() && header_len == 0 {
-            self.last.set(subject, payload.len());
+            self.last.set((!is_last).then_some(subject), payload.len());
             self.bytes.extend_from_slice(&self.last.line);
         } else {
             self.encode_line(subject, reply, headers, header_len, payload.len());
