@@ -123,7 +123,7 @@ impl Running {
                     continue;
                 }
                 Some(&(delivery::DELIVERIES | delivery::ENDED)) => {
-                    self.from_nats(client::for_handler(
+                    self.came_from_nats(client::for_handler(
                         sys::message_tag(),
                         std::mem::take(&mut buffer),
                     ));
@@ -182,7 +182,7 @@ impl Running {
         }
     }
 
-    fn from_nats(&mut self, came: ForHandler) {
+    fn came_from_nats(&mut self, came: ForHandler) {
         match came {
             ForHandler::Messages(messages) => {
                 messages.for_each(|message| self.nats_message(message));

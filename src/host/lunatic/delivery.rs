@@ -45,10 +45,12 @@ pub(super) struct Ended {
 /// Why something is over.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Why {
-    /// The connection broke; for requests only, which are not made again.
+    /// The connection broke. For requests only, which are not made again.
     Disconnected,
     /// The server does not permit the subject; in its words.
     Denied(String),
+    /// The connection has ended for good, and why.
+    Closed(String),
 }
 
 impl Ended {
