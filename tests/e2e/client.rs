@@ -87,7 +87,7 @@ async fn what_the_messaging_api_promises() {
     service(&client).await;
     // Leftovers first: the others leave some.
     let words = ["leftovers", "headers", "requests", "many", "groups", "unsubscribe", "drain"];
-    let words = [&words[..], &["credits", "process"]].concat();
+    let words = [&words[..], &["echo", "credits", "process"]].concat();
     go_well(&server.websocket_url(), &words).await;
 }
 
@@ -314,6 +314,23 @@ async fn an_agent_has_headers_and_no_late_answers() {
     let nobody = client.input("a", json!({"do": "request", "subject": "svc.nobody"})).await;
     assert_eq!(nobody["error"], "NATS: nobody listens on svc.nobody");
     assert!(failures.all().is_empty());
+
+    // The death of the connection's process is known at once to who waits for an answer.
+    let told = json!({"do": "request", "subject": "svc.silent", "timeout_ms": 600_000});
+    let asked = client.watch("svc.silent").await;
+    let request = client.input("a", told);
+    let kill = async {
+        asked.find("the request", SOON, |_| true).await;
+        client.publish("agent.input.b", r#"{"do":"kill the connection"}"#).await;
+    };
+    let (asked, ()) = tokio::join!(request, kill);
+    assert_eq!(asked["error"], "NATS: the connection broke before svc.silent was answered");
+    client.publish("talk.z", "again").await;
+    let deadline = std::time::Instant::now() + SOON;
+    while client.input("b", json!({"do": "heard"})).await == json!([]) {
+        assert!(std::time::Instant::now() < deadline, "it is not subscribed again");
+        client.publish("talk.z", "again").await;
+    }
 }
 
 /// The memory of a process, in bytes: its own part and its share of what it has in common.

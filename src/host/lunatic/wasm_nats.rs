@@ -416,12 +416,13 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The next message; waits for it. `None` once the connection has ended for good.
+    /// The next message; waits for it. `None` if none will come any more: [`Self::ended`] says why.
     pub async fn next(&mut self) -> Option<NatsMessage> {
         self.inner.next(None)
     }
 
-    /// The next message; waits for it, at most for `timeout`, which gives `Ok(None)`.
+    /// The next message; waits for it, at most for `timeout`, which gives `Ok(None)`. An error if none
+    /// will come any more.
     pub async fn next_within(
         &mut self,
         timeout: Duration,

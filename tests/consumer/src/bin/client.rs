@@ -43,6 +43,7 @@ async fn scenario(word: &str) {
         "requests" => requests().await,
         "many" => many().await,
         "groups" => groups().await,
+        "echo" => echo().await,
         "unsubscribe" => unsubscribe().await,
         "drain" => drain().await,
         "credits" => credits().await,
@@ -252,6 +253,16 @@ async fn groups() {
     assert!(together.iter().copied().eq(0..300), "each to one of them: {together:?}");
 }
 
+/// One's own messages come back, unless one wants none of them.
+async fn echo() {
+    let (with, without) = (connect().await, connect_with(|config| config.echo = false).await);
+    let mut subscription = without.subscribe("e.x").await.expect("a subscription");
+    without.publish("e.x", b"own").await.expect("published");
+    without.flush(SOON).await.expect("flushed");
+    with.publish("e.x", b"another's").await.expect("published");
+    assert_eq!(text(&next(&mut subscription)), "another's");
+}
+
 async fn unsubscribe() {
     let nats = connect().await;
     let mut some = nats.subscribe("u.some").await.expect("a subscription");
@@ -367,8 +378,11 @@ async fn credits() {
             assert_eq!(next(&mut slow).payload().len(), len);
         }
     }
-    assert_eq!(nats.get_stats().dropped_messages, dropped_before);
-    assert!(nats.get_stats().dropped_bytes > 0);
+    nats.force_reconnect();
+    events_until(&mut events, is_connected);
+    let stats = nats.get_stats();
+    assert_eq!((stats.dropped_messages, stats.reconnects), (dropped_before, 1));
+    assert!(stats.dropped_bytes > 0);
 }
 
 /// Subscriptions that are dropped with what they had not looked at leave nothing in the mailbox.
@@ -734,6 +748,10 @@ impl Agent for Worker {
                 let timeout = Duration::from_millis(told["timeout_ms"].as_u64().unwrap_or(600_000));
                 let answer = ctx.nats_request(subject, body, timeout).await;
                 answer.map(|answer| String::from_utf8_lossy(&answer).into_owned().into())
+            }
+            "kill the connection" => {
+                sys::lookup("node/connection").into_iter().for_each(sys::kill);
+                Ok(Value::Null)
             }
             "heard" => Ok(std::mem::take(&mut self.heard).into()),
             other => Err(Error::handler(format!("{other} is nothing to do"))),
