@@ -29,6 +29,7 @@ pub use event::{AgentEvent, AgentStatus};
 pub use headers::{HeaderError, Headers, StatusCode};
 pub use nats::NatsMessage;
 #[cfg(feature = "wasm-nats")]
+#[allow(unused_imports, reason = "`Source` is for a host whose reader passes messages on")]
 pub(crate) use nats::{MessageParts, Part, Source};
 pub use payload::{decode_payload, encode_payload, PayloadError};
 pub use reply::{

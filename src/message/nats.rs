@@ -95,6 +95,7 @@ impl MessageParts {
 
     /// As an index has them, for a message that is put at `base`.
     #[cfg(feature = "wasm-nats")]
+    #[allow(dead_code, reason = "for a host whose reader passes messages on to other processes")]
     pub(crate) fn encode(&self, base: u32) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         let (parts, _) = bytes.as_chunks_mut::<{ Part::LEN }>();
@@ -113,6 +114,7 @@ impl Source {
     /// Several messages: their index at `start`, and behind its `messages` entries what it points into.
     /// `None` if the index is not all there.
     #[cfg(feature = "wasm-nats")]
+    #[allow(dead_code, reason = "for a host whose reader passes messages on to other processes")]
     pub(crate) fn indexed(bytes: Vec<u8>, start: usize, messages: usize) -> Option<Arc<Self>> {
         let base = messages.checked_mul(MessageParts::LEN)?.checked_add(start)?;
         bytes.get(..base)?;
@@ -174,6 +176,7 @@ impl NatsMessage {
     /// A message that came with others. Who put them together has seen that what has to be text is;
     /// where it is none, it is empty.
     #[cfg(feature = "wasm-nats")]
+    #[allow(dead_code, reason = "for a host whose reader passes messages on to other processes")]
     pub(crate) fn from_source(source: &Arc<Source>, at: u32) -> Self {
         Self { source: Arc::clone(source), at }
     }

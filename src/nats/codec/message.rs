@@ -96,6 +96,7 @@ impl<'a> MessageView<'a> {
     }
 
     /// Where its parts are in that.
+    #[allow(dead_code, reason = "for a host whose reader passes it on to another process")]
     pub(crate) fn parts(&self) -> &'a MessageParts {
         self.parts
     }

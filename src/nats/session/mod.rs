@@ -205,6 +205,10 @@ impl Session {
         }
         let (max_messages, max_bytes) = match self.state {
             State::Closed => return Err(PublishError::Closed),
+            // For a server that we are leaving it is too late: what comes now waits for the next one.
+            State::Up(_) if !self.writes() => {
+                (self.config.max_pending_messages, self.config.max_pending_bytes)
+            }
             // What finds nothing before it goes straight out.
             State::Up(_) if self.outgoing.bytes == 0 => (u64::MAX, usize::MAX),
             State::Up(_) => (u64::MAX, self.config.max_unwritten_bytes),
