@@ -70,10 +70,12 @@ impl Part {
         bytes.get(self.range()).unwrap_or_default()
     }
 
+    #[cfg_attr(not(feature = "wasm-nats"), allow(dead_code, reason = "the client's"))]
     pub(crate) fn is_empty(self) -> bool {
         self.start >= self.end
     }
 
+    #[cfg_attr(not(feature = "wasm-nats"), allow(dead_code, reason = "the client's"))]
     fn encode(self, base: u32) -> [u8; Self::LEN] {
         let (start, end) = (u64::from(self.start + base), u64::from(self.end + base));
         (start | end << 32).to_le_bytes()
@@ -104,6 +106,7 @@ impl MessageParts {
     }
 
     /// Whether subject and reply subject are text.
+    #[cfg_attr(not(feature = "wasm-nats"), allow(dead_code, reason = "the client's"))]
     pub(crate) fn are_text(&self, bytes: &[u8]) -> bool {
         utf8(self.subject.of(bytes)).is_some()
             && (self.reply.is_empty() || utf8(self.reply.of(bytes)).is_some())

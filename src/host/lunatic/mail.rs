@@ -290,6 +290,7 @@ pub(crate) fn exchange<T, E>(
 }
 
 /// Waits for an answer that was asked for before, under a tag of its own.
+#[cfg(feature = "wasm-nats")]
 pub(crate) fn await_answer(
     from: Pid,
     tag: i64,
