@@ -140,8 +140,10 @@ async fn what_is_published_without_a_server_is_kept_up_to_its_bounds() {
         let line = program.output().lines_with(&format!("taken {subject} ")).pop();
         line.and_then(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).expect("a number")
     };
-    let taken: Vec<_> =
-        ["o.messages", "o.bytes", "o.none", "o.nothing"].into_iter().map(|s| (s, taken(s))).collect();
+    let taken: Vec<_> = ["o.messages", "o.bytes", "o.none", "o.nothing"]
+        .into_iter()
+        .map(|s| (s, taken(s)))
+        .collect();
     assert_eq!((taken[0].1, taken[2].1, taken[3].1), (10, 0, 0), "{taken:?}");
     // `PUB o.bytes 50␍␊`, 50 bytes, `␍␊`.
     assert_eq!(taken[1].1, 1000 / (16 + 50 + 2), "{taken:?}");
@@ -358,7 +360,8 @@ async fn an_agent_that_hangs_costs_bounded_memory_and_others_go_on() {
     let before = memory(node.process_id());
     let body = json!("x".repeat(1000)).to_string();
     for _ in 0..MESSAGES {
-        let sent = client.nats().publish_with_reply("agent.input.stuck", "refused", body.clone().into());
+        let sent =
+            client.nats().publish_with_reply("agent.input.stuck", "refused", body.clone().into());
         sent.await.expect("it can be published");
     }
     assert_eq!(client.input("well", json!("still")).await, "still");

@@ -401,7 +401,8 @@ impl Dispatcher {
         if let Some(window) = self.windows.get_mut(&key).filter(|one| one.asked != one.sent) {
             // For the little behind which a large message has no room, none was asked for yet.
             window.asked = window.sent;
-            let label = Label { reader: sys::this(), window: key, sent: window.sent, receipt: true };
+            let label =
+                Label { reader: sys::this(), window: key, sent: window.sent, receipt: true };
             Batch::default().send(target.to, target.tag, target.kind, &label);
         }
         self.last_marker += 1;

@@ -298,7 +298,8 @@ impl WasmNatsConnection {
         Ok(Subscription { inner })
     }
 
-    /// Waits until the server has everything that was published, at most for `timeout`.
+    /// Waits until the server has everything that was published, at most for `timeout`. An error, once,
+    /// if a connection broke on which it may have been lost.
     pub async fn flush(&self, timeout: Duration) -> Result<(), NatsError> {
         self.state().client.flush_to_server(timeout)
     }

@@ -8,8 +8,8 @@ use rust_wasm_lunatic_nats::agent::run_ready;
 use rust_wasm_lunatic_nats::host::lunatic::sys::{self, Permissions, Pid, Received};
 use rust_wasm_lunatic_nats::nats::{Auth, OutboxError, StatusCode};
 use rust_wasm_lunatic_nats::wasm_nats::{
-    Event, Headers, NatsError, NatsEvents, RequestMany, SubscribeOptions, Subscription, WhenBusy,
-    WasmNatsConfig, WasmNatsConnection,
+    Event, Headers, NatsError, NatsEvents, RequestMany, SubscribeOptions, Subscription,
+    WasmNatsConfig, WasmNatsConnection, WhenBusy,
 };
 use rust_wasm_lunatic_nats::{Agent, Context, Error, Message, NatsMessage, Node, Result};
 use serde_json::{Value, json};
@@ -151,7 +151,9 @@ async fn headers() {
     assert_eq!(message.headers().as_ref(), Ok(&headers), "as they were written, in their order");
     check(&message);
     // There and back by another client.
-    check(&nats.request_with_headers("svc.echo", &headers, b"body", MINUTES).await.expect("an echo"));
+    check(
+        &nats.request_with_headers("svc.echo", &headers, b"body", MINUTES).await.expect("an echo"),
+    );
     nats.publish_request_with_headers("svc.echo", "h.in", &headers, b"body").await.expect("sent");
     check(&next(&mut inbox));
     // A status stands in the first line.
@@ -344,8 +346,18 @@ async fn credits() {
     let is_slow = |event: &Event| matches!(event, Event::SlowConsumer { .. });
     let mut dropped_before = 0;
     for (subject, size, most, options) in [
-        ("c.messages", 8, 100, SubscribeOptions { max_pending_messages: 100, ..Default::default() }),
-        ("c.bytes", 1000, 65, SubscribeOptions { max_pending_bytes: 64 << 10, ..Default::default() }),
+        (
+            "c.messages",
+            8,
+            100,
+            SubscribeOptions { max_pending_messages: 100, ..Default::default() },
+        ),
+        (
+            "c.bytes",
+            1000,
+            65,
+            SubscribeOptions { max_pending_bytes: 64 << 10, ..Default::default() },
+        ),
     ] {
         let mut slow = nats.subscribe_with(subject, options).await.expect("a subscription");
         for turn in 0..3 {
@@ -600,6 +612,8 @@ async fn max_payload() {
     };
     check(2048).await;
     lens([2048 - HEADERS, 2048]);
+    // One after the break would tell of what was on its way before.
+    nats.flush(SOON).await.expect("flushed");
     println!("kill the server");
     until_connected(&nats, false);
     println!("start the server");
@@ -756,7 +770,8 @@ impl Agent for Worker {
             "heard" => Ok(std::mem::take(&mut self.heard).into()),
             other => Err(Error::handler(format!("{other} is nothing to do"))),
         };
-        ctx.reply(&message, answer.unwrap_or_else(|error| json!({"error": error.to_string()}))).await
+        ctx.reply(&message, answer.unwrap_or_else(|error| json!({"error": error.to_string()})))
+            .await
     }
 
     async fn on_nats_message(&mut self, _: &mut Context, message: NatsMessage) -> Result<()> {
