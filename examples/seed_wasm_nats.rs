@@ -40,7 +40,7 @@ async fn wasm_nats_example() -> Result<(), Box<dyn std::error::Error>> {
 
     // In real application, this would be an event loop
     if let Some(msg) = receiver.try_next()? {
-        println!("Received: {:?}", String::from_utf8_lossy(&msg.payload));
+        println!("Received: {:?}", String::from_utf8_lossy(msg.payload()));
     }
 
     let stats = nats_conn.get_stats();

@@ -29,7 +29,8 @@ pub use event::{AgentEvent, AgentStatus};
 pub use headers::{HeaderError, Headers, StatusCode};
 pub use nats::NatsMessage;
 #[cfg(feature = "wasm-nats")]
-pub(crate) use nats::{MessageParts, Part};
+#[allow(unused_imports, reason = "`Source` is for a host whose reader passes messages on")]
+pub(crate) use nats::{MessageParts, Part, Source};
 pub use payload::{decode_payload, encode_payload, PayloadError};
 pub use reply::{
     encode_error, encode_error_as, encode_reply, AgentCounters, AgentPage, AgentSummary, ErrorCode,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -18,8 +19,28 @@ use crate::text::utf8;
 /// white space is sure.
 #[derive(Clone)]
 pub struct NatsMessage {
+    source: Arc<Source>,
+    /// Which of its messages. (All of a message moves with it, and a move of more than 32 bytes is a
+    /// call into the runtime.)
+    at: u32,
+}
+
+/// The buffer that messages came in, and where they are.
+#[derive(Debug)]
+pub(crate) struct Source {
     bytes: Bytes,
-    parts: MessageParts,
+    layout: Layout,
+}
+
+/// Where the parts of messages are.
+#[derive(Clone, Copy, Debug)]
+enum Layout {
+    /// There is one message.
+    One(MessageParts),
+    /// There are several, whose [`MessageParts`] lie from `start` on, each in [`MessageParts::LEN`]
+    /// bytes; what they point into begins at `base`.
+    #[cfg_attr(not(feature = "wasm-nats"), allow(dead_code, reason = "none comes together"))]
+    Index { start: u32, base: u32 },
 }
 
 /// Where the parts of a message are in its bytes. An empty one is not there.
@@ -39,6 +60,8 @@ pub(crate) struct Part {
 }
 
 impl Part {
+    const LEN: usize = 8;
+
     fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
     }
@@ -50,35 +73,71 @@ impl Part {
     pub(crate) fn is_empty(self) -> bool {
         self.start >= self.end
     }
+
+    fn encode(self, base: u32) -> [u8; Self::LEN] {
+        let (start, end) = (u64::from(self.start + base), u64::from(self.end + base));
+        (start | end << 32).to_le_bytes()
+    }
+
+    fn decode(bytes: [u8; Self::LEN], base: u32) -> Self {
+        let both = u64::from_le_bytes(bytes);
+        let (start, end) = (both as u32, (both >> 32) as u32);
+        Self { start: start.saturating_add(base), end: end.saturating_add(base) }
+    }
 }
 
 impl MessageParts {
+    pub(crate) const LEN: usize = 4 * Part::LEN;
+
+    fn parts(&self) -> [Part; 4] {
+        [self.subject, self.reply, self.headers, self.payload]
+    }
+
+    /// As an index has them, for a message that is put at `base`.
+    #[cfg(feature = "wasm-nats")]
+    #[allow(dead_code, reason = "for a host whose reader passes messages on to other processes")]
+    pub(crate) fn encode(&self, base: u32) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        let (parts, _) = bytes.as_chunks_mut::<{ Part::LEN }>();
+        parts.iter_mut().zip(self.parts()).for_each(|(bytes, part)| *bytes = part.encode(base));
+        bytes
+    }
+
     /// Whether subject and reply subject are text.
     pub(crate) fn are_text(&self, bytes: &[u8]) -> bool {
         utf8(self.subject.of(bytes)).is_some()
             && (self.reply.is_empty() || utf8(self.reply.of(bytes)).is_some())
     }
+}
 
-    pub(crate) fn subject<'a>(&self, bytes: &'a [u8]) -> &'a str {
-        // Checked where the message was taken in.
-        utf8(self.subject.of(bytes)).unwrap_or_default()
+impl Source {
+    /// Several messages: their index at `start`, and behind its `messages` entries what it points into.
+    /// `None` if the index is not all there.
+    #[cfg(feature = "wasm-nats")]
+    #[allow(dead_code, reason = "for a host whose reader passes messages on to other processes")]
+    pub(crate) fn indexed(bytes: Vec<u8>, start: usize, messages: usize) -> Option<Arc<Self>> {
+        let base = messages.checked_mul(MessageParts::LEN)?.checked_add(start)?;
+        bytes.get(..base)?;
+        let (start, base) = (u32::try_from(start).ok()?, u32::try_from(base).ok()?);
+        Some(Arc::new(Self { bytes: bytes.into(), layout: Layout::Index { start, base } }))
     }
 
-    pub(crate) fn reply<'a>(&self, bytes: &'a [u8]) -> Option<&'a str> {
-        if self.reply.is_empty() {
-            return None;
+    fn part(&self, at: u32, which: usize) -> Part {
+        match &self.layout {
+            Layout::One(parts) => parts.parts().get(which).copied().unwrap_or_default(),
+            &Layout::Index { start, base } => {
+                let start = start as usize + at as usize * MessageParts::LEN + which * Part::LEN;
+                let bytes = self.bytes.get(start..).and_then(<[u8]>::first_chunk);
+                bytes.map_or(Part::default(), |&bytes| Part::decode(bytes, base))
+            }
         }
-        utf8(self.reply.of(bytes))
-    }
-
-    pub(crate) fn payload<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        self.payload.of(bytes)
-    }
-
-    pub(crate) fn status(&self, bytes: &[u8]) -> Option<StatusCode> {
-        StatusCode::peek(self.headers.of(bytes))
     }
 }
+
+const SUBJECT: usize = 0;
+const REPLY: usize = 1;
+const HEADERS: usize = 2;
+const PAYLOAD: usize = 3;
 
 impl NatsMessage {
     /// A message that did not come from a server: for hosts with another client, and for tests.
@@ -101,37 +160,54 @@ impl NatsMessage {
             }),
             payload: part(&mut |bytes| bytes.extend_from_slice(payload)),
         };
-        Self { bytes: bytes.into(), parts }
+        Self::of(bytes.into(), parts)
+    }
+
+    fn of(bytes: Bytes, parts: MessageParts) -> Self {
+        Self { source: Arc::new(Source { bytes, layout: Layout::One(parts) }), at: 0 }
     }
 
     /// A message whose parts are somewhere in `bytes`. `None` if one that has to be text is none.
-    pub(crate) fn from_parts(bytes: Bytes, parts: MessageParts) -> Option<Self> {
-        parts.are_text(&bytes).then_some(Self { bytes, parts })
+    #[cfg(feature = "wasm-nats")]
+    pub(crate) fn from_parts(bytes: Bytes, parts: &MessageParts) -> Option<Self> {
+        parts.are_text(&bytes).then(|| Self::of(bytes, *parts))
+    }
+
+    /// A message that came with others. Who put them together has seen that what has to be text is;
+    /// where it is none, it is empty.
+    #[cfg(feature = "wasm-nats")]
+    #[allow(dead_code, reason = "for a host whose reader passes messages on to other processes")]
+    pub(crate) fn from_source(source: &Arc<Source>, at: u32) -> Self {
+        Self { source: Arc::clone(source), at }
+    }
+
+    fn slice(&self, which: usize) -> &[u8] {
+        self.source.part(self.at, which).of(&self.source.bytes)
     }
 
     /// The subject that it was published to.
     pub fn subject(&self) -> &str {
-        self.parts.subject(&self.bytes)
+        utf8(self.slice(SUBJECT)).unwrap_or_default()
     }
 
     /// Where an answer is expected.
     pub fn reply(&self) -> Option<&str> {
-        self.parts.reply(&self.bytes)
+        utf8(self.slice(REPLY)).filter(|reply| !reply.is_empty())
     }
 
     /// What it says.
     pub fn payload(&self) -> &[u8] {
-        self.parts.payload(&self.bytes)
+        self.slice(PAYLOAD)
     }
 
     /// What it says, sharing the buffer.
     pub fn payload_bytes(&self) -> Bytes {
-        self.bytes.slice_ref(self.payload())
+        self.source.bytes.slice_ref(self.payload())
     }
 
     /// The headers as they came, unread.
     pub fn header_block(&self) -> Option<&[u8]> {
-        Some(self.parts.headers.of(&self.bytes)).filter(|block| !block.is_empty())
+        Some(self.slice(HEADERS)).filter(|block| !block.is_empty())
     }
 
     /// The headers; none of them if it came without. A publisher can send any bytes for headers, so
@@ -142,16 +218,14 @@ impl NatsMessage {
 
     /// The status in the first line of the headers, if any: 503 says that nobody is there to answer.
     pub fn status(&self) -> Option<StatusCode> {
-        self.parts.status(&self.bytes)
+        StatusCode::peek(self.slice(HEADERS))
     }
 }
 
 impl PartialEq for NatsMessage {
     /// Whether they say the same, wherever they came from.
     fn eq(&self, other: &Self) -> bool {
-        let parts = |m: &Self| [m.parts.subject, m.parts.reply, m.parts.headers, m.parts.payload];
-        let (mine, theirs) = (parts(self), parts(other));
-        mine.iter().zip(theirs).all(|(a, b)| a.of(&self.bytes) == b.of(&other.bytes))
+        [SUBJECT, REPLY, HEADERS, PAYLOAD].iter().all(|&part| self.slice(part) == other.slice(part))
     }
 }
 
@@ -191,13 +265,35 @@ mod tests {
         assert!(!format!("{message:?}").contains("hello"));
     }
 
+    #[cfg(feature = "wasm-nats")]
+    #[test]
+    fn several_share_a_buffer() {
+        let mut bytes = b"head".to_vec();
+        let part = |start, end| Part { start, end };
+        let first = MessageParts { subject: part(0, 1), payload: part(1, 3), ..Default::default() };
+        let second = MessageParts { subject: part(0, 1), reply: part(1, 2), ..Default::default() };
+        bytes.extend(first.encode(0));
+        bytes.extend(second.encode(3));
+        let index_only = Source::indexed(bytes.clone(), 4, 2).expect("an index");
+        assert_eq!(NatsMessage::from_source(&index_only, 0).subject(), "");
+        assert!(Source::indexed(bytes.clone(), 4, 3).is_none());
+        assert!(Source::indexed(bytes.clone(), 4, usize::MAX).is_none());
+        bytes.extend(b"axybr");
+        let source = Source::indexed(bytes, 4, 2).expect("an index");
+        let message = |at| NatsMessage::from_source(&source, at);
+        assert_eq!((message(0).subject(), message(0).payload()), ("a", &b"xy"[..]));
+        assert_eq!((message(1).subject(), message(1).reply()), ("b", Some("r")));
+        assert_eq!(message(7).subject(), "", "no message, and no panic");
+    }
+
+    #[cfg(feature = "wasm-nats")]
     #[test]
     fn parts_that_lie_elsewhere_are_empty_and_no_text_is_no_message() {
         let part = |start, end| Part { start, end };
         let parts = MessageParts { subject: part(2, 9), reply: part(5, 3), ..Default::default() };
-        let message = NatsMessage::from_parts(Bytes::from_static(b"abc"), parts).expect("empty");
+        let message = NatsMessage::from_parts(Bytes::from_static(b"abc"), &parts).expect("empty");
         assert_eq!((message.subject(), message.reply()), ("", None));
         let parts = MessageParts { subject: part(0, 1), ..Default::default() };
-        assert_eq!(NatsMessage::from_parts(Bytes::from_static(b"\xff"), parts), None);
+        assert_eq!(NatsMessage::from_parts(Bytes::from_static(b"\xff"), &parts), None);
     }
 }

@@ -173,7 +173,8 @@ pub enum RequestError {
 /// A flush that cannot be answered as one hoped.
 #[derive(Clone, Debug, PartialEq, Eq, Error, serde::Serialize, serde::Deserialize)]
 pub enum FlushError {
-    /// The transport broke before the answer: whether the server has everything is not known.
+    /// The transport broke before the answer, or since the last flush: whether the server has
+    /// everything is not known.
     #[error("the connection broke before the server had answered")]
     Disconnected,
     /// Too many are unanswered.

@@ -1,5 +1,8 @@
 //! The process of one agent: waits for mail, runs the handler, answers its supervisor.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -17,8 +20,8 @@ use super::mail::{
 use super::store::StoreMailbox;
 use super::sys::{self, Pid, Received};
 use crate::agent::{
-    run_ready, Agent, AgentConfig, AgentId, AgentState, Context, MemoryBackendType, NeverReady,
-    Port, Ports, ReplyTo,
+    run_ready, Agent, AgentConfig, AgentId, AgentState, Context, MemoryBackendType, Port, Ports,
+    ReplyTo,
 };
 use crate::error::{Error, RequestError, Result, SendError};
 use crate::log_line::Speaker;
@@ -80,7 +83,7 @@ impl Running {
 
     fn run(mut self) {
         let mut buffer = Vec::new();
-        if let Err(error) = outcome(run_ready(self.agent.on_start(&mut self.ctx))) {
+        if let Err(error) = run(self.agent.on_start(&mut self.ctx)) {
             panic!("on_start failed: {error}");
         }
         self.turn_over();
@@ -120,7 +123,7 @@ impl Running {
                     continue;
                 }
                 Some(&(delivery::DELIVERIES | delivery::ENDED)) => {
-                    self.from_nats(client::for_handler(
+                    self.came_from_nats(client::for_handler(
                         sys::message_tag(),
                         std::mem::take(&mut buffer),
                     ));
@@ -179,7 +182,7 @@ impl Running {
         }
     }
 
-    fn from_nats(&mut self, came: ForHandler) {
+    fn came_from_nats(&mut self, came: ForHandler) {
         match came {
             ForHandler::Messages(messages) => {
                 messages.for_each(|message| self.nats_message(message));
@@ -193,7 +196,7 @@ impl Running {
     }
 
     fn nats_message(&mut self, message: NatsMessage) {
-        let result = outcome(run_ready(self.agent.on_nats_message(&mut self.ctx, message)));
+        let result = run(self.agent.on_nats_message(&mut self.ctx, message));
         self.figures.handled += 1;
         if let Err(error) = result {
             self.failed(&error, None);
@@ -203,7 +206,7 @@ impl Running {
 
     fn handle(&mut self, message: Message, reply_to: Option<ReplyTo>) {
         self.ctx.begin(&message.id, reply_to);
-        let result = outcome(run_ready(self.agent.handle(&mut self.ctx, message)));
+        let result = run(self.agent.handle(&mut self.ctx, message));
         self.figures.handled += 1;
         let unanswered = self.ctx.end();
         match result {
@@ -263,7 +266,7 @@ impl Running {
     }
 
     fn stop(mut self) {
-        if let Err(error) = outcome(run_ready(self.agent.on_stop(&mut self.ctx))) {
+        if let Err(error) = run(self.agent.on_stop(&mut self.ctx)) {
             log::warn!("on_stop failed: {error}");
             self.failed(&error, None);
         }
@@ -321,10 +324,17 @@ const MAX_REPORT: usize = 1024;
 /// A buffer that one large message made larger than this is given back.
 const KEPT_BUFFER: usize = 64 * 1024;
 
-fn outcome(result: Result<Result<()>, NeverReady>) -> Result<()> {
-    result.unwrap_or_else(|never| {
-        Err(Error::failure(FailureType::ProtocolViolation, never.to_string()))
-    })
+/// Runs what a handler returned.
+fn run(mut handler: Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>) -> Result<()> {
+    // Nearly all are done at the first look, and well: that is not moved about as what could be an
+    // error is.
+    match handler.as_mut().poll(&mut task::Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(())) => Ok(()),
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Pending => run_ready(handler).unwrap_or_else(|never| {
+            Err(Error::failure(FailureType::ProtocolViolation, never.to_string()))
+        }),
+    }
 }
 
 /// What this host does for an agent.
@@ -417,9 +427,9 @@ impl Ports for LunaticPorts {
         reply: Option<&'a str>,
         headers: &'a Headers,
         payload: &'a [u8],
-    ) -> Port<'a, Result<()>> {
+    ) -> Option<Port<'a, Result<()>>> {
         let published = self.client.publish_with_headers(subject, reply, headers, payload);
-        Port::done(published.map_err(Error::from))
+        published.err().map(|error| Port::done(Err(error.into())))
     }
 
     fn nats_request<'a>(

@@ -124,20 +124,26 @@ enum Line {
 }
 
 impl Line {
-    fn pid(&mut self) -> Option<Pid> {
+    fn pid(&mut self) -> Result<Pid, NatsError> {
         match self {
-            Self::Node(part) => part.pid(),
-            Self::Own { pid, .. } => Some(*pid).filter(|&pid| sys::exists(pid)),
+            Self::Node(part) => part.pid().ok_or(NatsError::NoConnection),
+            Self::Own { pid, .. } if sys::exists(*pid) => Ok(*pid),
+            Self::Own { .. } => Err(process_ended()),
         }
     }
 
-    fn is_online(&self) -> bool {
-        let name = match self {
+    /// What the server takes at most, if there is one now.
+    fn max_payload(&self) -> Option<usize> {
+        names::online(match self {
             Self::Node(_) => names::ONLINE,
             Self::Own { online, .. } => online,
-        };
-        sys::lookup(name).is_some_and(sys::exists)
+        })
     }
+}
+
+/// A connection of one's own has no successor.
+pub(super) fn process_ended() -> NatsError {
+    NatsError::Closed("its process has ended".to_owned())
 }
 
 /// A client of the node's connection, for the process that made it.
@@ -198,7 +204,7 @@ impl Client {
 
     /// Whether the node is connected now.
     pub fn is_online(&mut self) -> bool {
-        self.connection.is_online()
+        self.connection.max_payload().is_some()
     }
 
     /// What publishes do from now on when the server does not keep up.
@@ -226,11 +232,11 @@ impl Client {
         headers: &Headers,
         payload: &[u8],
     ) -> Result<(), NatsError> {
-        if self.outbox.len() >= Self::FULL && self.is_busy() {
+        if self.is_busy()? {
             return Err(NatsError::Busy);
         }
-        self.encode(subject, reply, headers, payload)?;
-        if (self.outbox.len() >= Self::FULL && !self.is_busy()) || !self.is_online_cheaply() {
+        let is_online = self.encode(subject, reply, headers, payload)?;
+        if self.outbox.len() >= Self::FULL || !is_online {
             self.hand_over(None)?;
         }
         Ok(())
@@ -243,47 +249,52 @@ impl Client {
         self.settle()
     }
 
-    /// As [`Self::flush`], for who does not want to wait: what the connection does not take now stays
-    /// here until the next publish.
-    pub(super) fn flush_unless_busy(&mut self) -> Result<(), NatsError> {
-        if self.when_busy == WhenBusy::Wait {
-            self.flush()
-        } else if self.is_busy() {
-            Ok(())
-        } else {
-            self.hand_over(None)
-        }
+    /// As [`Self::flush`], for a process whose mailbox nobody else reads: it waits only if what it has
+    /// on its way is too much, and with [`WhenBusy::Error`] not even then.
+    pub(super) fn hand_over_all(&mut self) -> Result<(), NatsError> {
+        self.hand_over(None)
     }
 
+    /// Says whether there is a server, as far as that was looked up.
     fn encode(
         &mut self,
         subject: &str,
         reply: Option<&str>,
         headers: &Headers,
         payload: &[u8],
-    ) -> Result<(), NatsError> {
+    ) -> Result<bool, NatsError> {
         if payload.len() > Self::FULL {
-            // Large ones are checked against what the server takes now: it would end the
-            // connection of the whole node.
-            self.greet()?;
+            // A large one goes by itself: with others before it, it might not fit.
+            self.hand_over(None)?;
         }
-        Ok(self.outbox.publish(subject, reply, headers, payload)?)
+        // Asked for each publish, so asked of the registry only for the first one in the outbox.
+        let mut is_online = true;
+        if self.outbox.is_empty() {
+            let max_payload = self.connection.max_payload();
+            is_online = max_payload.is_some();
+            // Without a server, what the last one took.
+            max_payload.into_iter().for_each(|max| self.outbox.set_max_payload(max));
+        }
+        self.outbox.publish(subject, reply, headers, payload)?;
+        Ok(is_online)
     }
 
     fn hand_over(&mut self, request: Option<Request<'_>>) -> Result<(), NatsError> {
         if self.outbox.is_empty() {
             return Ok(());
         }
-        let Some(connection) = self.connection.pid() else {
+        let connection = self.connection.pid().inspect_err(|_| {
             self.outbox.clear();
             self.asked = None;
-            return Err(NatsError::NoConnection);
-        };
+        })?;
         // Without a server each is answered before anything else happens: a full buffer is an error
         // at the call.
         let is_online = self.is_online();
-        let ask = !is_online || self.unasked + self.outbox.len() >= Self::WINDOW / 2;
-        if ask {
+        let mut ask = !is_online || self.unasked + self.outbox.len() >= Self::WINDOW / 2;
+        if ask && is_online && self.when_busy == WhenBusy::Error {
+            // Who does not want to wait is refused from now on, until there is an answer.
+            ask = self.has_answered().inspect_err(|_| self.outbox.clear())?;
+        } else if ask {
             self.settle().inspect_err(|_| self.outbox.clear())?;
         }
         let (ops, bytes) = (self.outbox.ops(), self.outbox.as_bytes());
@@ -309,18 +320,19 @@ impl Client {
     }
 
     /// Whether a publisher that does not want to wait would have to.
-    fn is_busy(&mut self) -> bool {
-        let Some((connection, tag)) = self.asked else { return false };
-        if self.when_busy == WhenBusy::Wait || self.unasked + self.outbox.len() < Self::WINDOW / 2 {
-            return false;
-        }
+    fn is_busy(&mut self) -> Result<bool, NatsError> {
+        let is_full = self.unasked + self.outbox.len() >= Self::WINDOW / 2;
+        Ok(self.when_busy == WhenBusy::Error && is_full && !self.has_answered()?)
+    }
+
+    /// Whether the connection has taken what it was asked about; does not wait for it.
+    fn has_answered(&mut self) -> Result<bool, NatsError> {
+        let Some((connection, tag)) = self.asked else { return Ok(true) };
         match mail::await_answer(connection, tag, Some(Duration::ZERO)) {
-            Err(NoAnswer::TimedOut) => true,
-            // What is wrong is told where it is handed over.
-            Err(_) => false,
-            Ok(_) => {
+            Err(NoAnswer::TimedOut) => Ok(false),
+            answer => {
                 self.asked = None;
-                false
+                answer.map(|_| true).map_err(refused)
             }
         }
     }
@@ -420,7 +432,7 @@ impl Client {
         subject: &str,
         options: SubscribeOptions,
     ) -> Result<Subscription, NatsError> {
-        let connection = self.connection.pid().ok_or(NatsError::NoConnection)?;
+        let connection = self.connection.pid()?;
         let own = matches!(self.connection, Line::Own { .. });
         Subscription::new(connection, own, subject, options)
     }
@@ -428,21 +440,21 @@ impl Client {
     /// Waits until the server has everything that this process published.
     pub fn flush_to_server(&mut self, timeout: Duration) -> Result<(), NatsError> {
         self.flush()?;
-        let connection = self.connection.pid().ok_or(NatsError::NoConnection)?;
+        let connection = self.connection.pid()?;
         let answer = mail::request(connection, Some(timeout), |waiter| Mail::Flush { waiter });
         answer.map(|_| ()).map_err(refused)
     }
 
     /// From now on what happens to the connection comes as events, none of which is dropped.
     pub fn events(&mut self) -> Result<Events, NatsError> {
-        let connection = self.connection.pid().ok_or(NatsError::NoConnection)?;
+        let connection = self.connection.pid()?;
         let tag = mail::new_tag();
         mail::send(connection, &Mail::Watch { pid: sys::this().0, tag });
         Ok(Events { connection, tag })
     }
 
     fn inbox(&mut self) -> Result<(Pid, &Inbox), NatsError> {
-        let connection = self.connection.pid().ok_or(NatsError::NoConnection)?;
+        let connection = self.connection.pid()?;
         if self.greeting.as_ref().is_none_or(|(known, _)| *known != connection) {
             self.greet()?;
         }
@@ -450,21 +462,15 @@ impl Client {
         Ok((greeting.0, &greeting.1))
     }
 
-    /// Asks the connection who it is, and what the server takes.
+    /// Asks the connection who it is.
     fn greet(&mut self) -> Result<(), NatsError> {
-        let connection = self.connection.pid().ok_or(NatsError::NoConnection)?;
+        let connection = self.connection.pid()?;
         let hello = |waiter| Mail::Hello { waiter };
         let bytes = mail::request(connection, Some(Self::TIMEOUT), hello).map_err(refused)?;
         let greeting: Greeting =
             postcard::from_bytes(&bytes).map_err(|error| NatsError::Refused(error.to_string()))?;
-        self.outbox.set_max_payload(usize::try_from(greeting.max_payload).unwrap_or(usize::MAX));
         self.greeting = Some((connection, Inbox::from_random(greeting.inbox)));
         Ok(())
-    }
-
-    /// Asked for each publish, so asked of the registry only for the first one in the outbox.
-    fn is_online_cheaply(&mut self) -> bool {
-        self.outbox.ops() > 1 || self.is_online()
     }
 }
 
@@ -502,6 +508,7 @@ impl Answers<'_> {
                         return Err(match why {
                             Why::Denied(text) => NatsError::PermissionDenied(text),
                             Why::Disconnected => self.disconnected(),
+                            Why::Closed(text) => NatsError::Closed(text),
                         });
                     }
                     Some(_) => {}

@@ -12,13 +12,12 @@
 //! and then a mail asks for a receipt, which says that it was consumed with all before it.
 
 use std::collections::VecDeque;
-
-use bytes::Bytes;
+use std::sync::Arc;
 
 use super::reader::ReaderMail;
 use super::sys::{self, Pid};
 use super::{mail, sys::Received};
-use crate::message::{MessageParts, NatsMessage, Part};
+use crate::message::{MessageParts, NatsMessage, Source};
 use crate::nats::MessageView;
 
 /// The first byte of a mail with messages for a subscription, or with answers. No mail enum has so
@@ -46,10 +45,12 @@ pub(super) struct Ended {
 /// Why something is over.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Why {
-    /// The connection broke; for requests only, which are not made again.
+    /// The connection broke. For requests only, which are not made again.
     Disconnected,
     /// The server does not permit the subject; in its words.
     Denied(String),
+    /// The connection has ended for good, and why.
+    Closed(String),
 }
 
 impl Ended {
@@ -69,12 +70,11 @@ impl Ended {
 }
 
 const HEAD: usize = 1 + 1 + 4 + 4 * 8;
-const ENTRY: usize = 4 * 8;
 
 /// Messages for one receiver, as the reader collects them.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    index: Vec<u8>,
+    index: Vec<[u8; MessageParts::LEN]>,
     operations: Vec<u8>,
     messages: u32,
 }
@@ -125,25 +125,18 @@ impl Batch {
     pub(super) fn push(&mut self, message: &MessageView<'_>) {
         // A frame's worth: far below 4 GiB.
         let base = self.operations.len() as u32;
-        let MessageParts { subject, reply, headers, payload } = message.parts();
-        let mut entry = [0; ENTRY];
-        for (part, at) in [subject, reply, headers, payload].into_iter().zip([0, 8, 16, 24]) {
-            entry[at..at + 4].copy_from_slice(&(base + part.start).to_le_bytes());
-            entry[at + 4..at + 8].copy_from_slice(&(base + part.end).to_le_bytes());
-        }
-        self.index.extend_from_slice(&entry);
+        self.index.push(message.parts().encode(base));
         self.operations.extend_from_slice(message.wire());
         self.messages += 1;
     }
 
     pub(super) fn clear(&mut self) {
         self.messages = 0;
-        for buffer in [&mut self.index, &mut self.operations] {
-            buffer.clear();
-            if buffer.capacity() > Self::KEPT {
-                *buffer = Vec::new();
-            }
+        if self.operations.capacity() > Self::KEPT {
+            *self = Self::default();
         }
+        self.index.clear();
+        self.operations.clear();
     }
 
     /// Sends what was collected, and is empty again.
@@ -156,7 +149,7 @@ impl Batch {
         for (number, at) in numbers.into_iter().zip([6, 14, 22, 30]) {
             head[at..at + 8].copy_from_slice(&number.to_le_bytes());
         }
-        sys::send_parts(to, tag, &[&head, &self.index, &self.operations]);
+        sys::send_parts(to, tag, &[&head, self.index.as_flattened(), &self.operations]);
         self.clear();
     }
 }
@@ -164,34 +157,33 @@ impl Batch {
 /// The messages of one mail, in their order. When it is dropped all of them count as consumed.
 #[derive(Debug)]
 pub(super) struct Deliveries {
-    mail: Bytes,
-    next: usize,
-    end: usize,
-    label: Option<Label>,
+    source: Arc<Source>,
+    next: u32,
+    messages: u32,
+    label: Label,
 }
 
 impl Deliveries {
     /// Reads a mail, if it is one of these.
     pub(super) fn read(mail: Vec<u8>) -> Option<Self> {
-        let (head, rest) = mail.split_first_chunk::<HEAD>()?;
+        let head = mail.first_chunk::<HEAD>()?;
         if !matches!(head[0], DELIVERIES | INPUTS) {
             return None;
         }
         let number = |at: usize| head.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
         let messages = u32::from_le_bytes(head.get(2..6)?.try_into().ok()?);
-        let end = (messages as usize).checked_mul(ENTRY)?;
-        rest.get(..end)?;
         let label = Label {
             reader: Pid(number(6)?),
             window: number(14)?,
             sent: Load { messages: number(22)?, bytes: number(30)? },
             receipt: head[1] != 0,
         };
-        Some(Self { mail: mail.into(), next: HEAD, end: HEAD + end, label: Some(label) })
+        let source = Source::indexed(mail, HEAD, messages as usize)?;
+        Some(Self { source, next: 0, messages, label })
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.next >= self.end
+        self.next >= self.messages
     }
 }
 
@@ -199,33 +191,18 @@ impl Iterator for Deliveries {
     type Item = NatsMessage;
 
     fn next(&mut self) -> Option<NatsMessage> {
-        while !self.is_empty() {
-            let entry = self.mail.get(self.next..)?.first_chunk::<ENTRY>()?;
-            self.next += ENTRY;
-            let base = self.end as u32;
-            let number = |at: usize| {
-                let bytes = entry.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
-                bytes.map_or(0, u32::from_le_bytes).saturating_add(base)
-            };
-            let part = |at| Part { start: number(at), end: number(at + 4) };
-            let parts = MessageParts {
-                subject: part(0),
-                reply: part(8),
-                headers: part(16),
-                payload: part(24),
-            };
-            // The decoder has left out what is not text.
-            if let Some(message) = NatsMessage::from_parts(self.mail.clone(), parts) {
-                return Some(message);
-            }
+        if self.is_empty() {
+            return None;
         }
-        None
+        let at = self.next;
+        self.next += 1;
+        Some(NatsMessage::from_source(&self.source, at))
     }
 }
 
 impl Drop for Deliveries {
     fn drop(&mut self) {
-        if let Some(Label { reader, window, sent, receipt: true }) = self.label.take() {
+        if let Label { reader, window, sent, receipt: true } = self.label {
             mail::send(reader, &ReaderMail::Consumed { window, sent });
         }
     }

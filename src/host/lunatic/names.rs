@@ -27,6 +27,20 @@ pub(crate) fn own_online(connection: Pid) -> String {
     format!("online/{}", connection.0)
 }
 
+/// Says under such a name that this connection is up, and what its server takes: the registry has
+/// room for a second number, and who publishes looks here anyway.
+#[cfg(feature = "wasm-nats")]
+pub(crate) fn register_online(name: &str, max_payload: u64) {
+    sys::register_for(name, sys::this(), Pid(max_payload));
+}
+
+/// What the server of the connection under such a name takes at most, if it is up.
+#[cfg(feature = "wasm-nats")]
+pub(crate) fn online(name: &str) -> Option<usize> {
+    let (connection, Pid(max_payload)) = sys::lookup_with_keeper(name)?;
+    sys::exists(connection).then(|| usize::try_from(max_payload).unwrap_or(usize::MAX))
+}
+
 /// What an agent is registered under. Stays while it is being restarted, and goes when it is gone
 /// for good: so a name without a living process means "being restarted".
 pub(crate) fn agent(id: &str) -> String {

@@ -12,7 +12,7 @@ use super::delivery::{self, Deliveries, Ended, Load, Waiting, Why};
 use super::dispatch::DEFAULT_LIMITS;
 use super::mail::{self, NoAnswer};
 use super::names::{self, Part};
-use super::sys::{self, Pid};
+use super::sys::{self, Pid, Received};
 use crate::agent::Context;
 use crate::message::NatsMessage;
 
@@ -83,6 +83,7 @@ impl Subscription {
         };
         KEPT.with_borrow_mut(|kept| kept.insert(tag, Vec::new()));
         subscription.sid = subscription.subscribe(connection)?;
+        sweep_left();
         Ok(subscription)
     }
 
@@ -159,6 +160,8 @@ impl Subscription {
             Mail::DrainSubscription { sid, waiter }
         });
         drained.map_err(client::refused)?;
+        // What is kept came before what is still in the mailbox.
+        take_kept(self.tag).into_iter().for_each(|mail| self.take_in(mail));
         while self.receive(Duration::ZERO) {}
         self.over = Some(NatsError::SubscriptionEnded("it was drained".to_owned()));
         Ok(())
@@ -199,32 +202,21 @@ impl Subscription {
         }
     }
 
-    fn follow_own(&mut self) {
-        let closed = match client::report(self.connection) {
-            Ok(report) => report.closed,
-            // It is late: it may be in the middle of a write.
-            Err(_) if sys::exists(self.connection) => None,
-            Err(_) => Some("its process has ended".to_owned()),
-        };
-        if let Some(why) = closed {
-            // What came before the end, and after the last look.
-            while let Some(mail) = delivery::receive(self.tag, Some(Duration::ZERO)) {
-                self.take_in(mail);
-            }
-            self.over = Some(NatsError::Closed(why));
-        }
-    }
-
     /// Looks whether something can still come. The node's connection may have died: its successor
     /// knows nothing of this subscription.
     fn follow_connection(&mut self) {
         if self.over.is_some() {
             return;
         }
-        if self.own {
-            return self.follow_own();
-        }
         if sys::exists(self.connection) {
+            return;
+        }
+        if self.own {
+            // What came before its end, and after the last look.
+            while let Some(mail) = delivery::receive(self.tag, Some(Duration::ZERO)) {
+                self.take_in(mail);
+            }
+            self.over.get_or_insert_with(client::process_ended);
             return;
         }
         let Some(connection) = Part::new(names::CONNECTION).pid() else { return };
@@ -249,20 +241,43 @@ fn had_its_messages(messages: u64) -> NatsError {
 fn over(why: Why) -> NatsError {
     match why {
         Why::Denied(text) => NatsError::PermissionDenied(text),
+        Why::Closed(text) => NatsError::Closed(text),
+        // Said to requests only.
         Why::Disconnected => NatsError::Closed("the connection broke".to_owned()),
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        KEPT.with_borrow_mut(|kept| kept.remove(&self.tag));
         if self.sid != 0 {
             mail::send(self.connection, &Mail::Unsubscribe { sid: self.sid });
+            LEFT.with_borrow_mut(|left| {
+                left.truncate(MAX_LEFT - 1);
+                left.insert(0, self.tag);
+            });
+            sweep_left();
         }
-        KEPT.with_borrow_mut(|kept| kept.remove(&self.tag));
     }
 }
 
+/// So many subscriptions that were dropped are looked after.
+const MAX_LEFT: usize = 16;
+
+/// Throws away what came for subscriptions that were dropped: under their tags nobody would ever
+/// look. What is still on its way is met the next time.
+fn sweep_left() {
+    LEFT.with_borrow(|left| {
+        // Without a tag every mail would do.
+        if !left.is_empty() {
+            while sys::receive(left, Some(Duration::ZERO)) == Received::Message {}
+        }
+    });
+}
+
 thread_local! {
+    /// The tags of the subscriptions that were dropped last.
+    static LEFT: RefCell<Vec<i64>> = const { RefCell::new(Vec::new()) };
     /// What came for subscriptions of this process while it waited for something else. It is not
     /// consumed yet, so that the subscription's limits hold for it.
     static KEPT: RefCell<HashMap<i64, Vec<Vec<u8>>>> = RefCell::new(HashMap::new());

@@ -54,6 +54,22 @@ pub struct WasmNatsConfig {
     /// The CAs that a `wss://` server's certificate may come from, as PEM. Default: none, which means
     /// those that browsers know.
     pub ca: Option<String>,
+    /// Whether one's own messages reach one's own subscriptions. Default: true.
+    pub echo: bool,
+    /// Whether to go on when no server can be reached at the start: [`WasmNatsConnection::new`] waits
+    /// for none then. Default: false.
+    pub retry_on_failed_connect: bool,
+    /// The time between two PINGs, by which a dead connection is found out; 1 ms to a day. Default:
+    /// 2 min.
+    pub ping_interval: Duration,
+    /// How many PINGs may be unanswered before the connection counts as dead; 1 to 1000. Default: 2.
+    pub max_pings_out: u32,
+    /// How many bytes may wait while there is no connection; 0 refuses at once. Default, and worst
+    /// case in memory: 8 MiB.
+    pub max_pending_bytes: usize,
+    /// How many messages may wait while there is no connection; 0 refuses at once. Default: 65,536;
+    /// the worst case is 4 MiB beside their bytes.
+    pub max_pending_messages: u64,
     /// Headers of the WebSocket's upgrade request, which proxies ask for; at most 64 and 8 KiB. Their
     /// values are never shown. Default: none.
     pub headers: Vec<(String, Secret)>,
@@ -61,6 +77,7 @@ pub struct WasmNatsConfig {
 
 impl Default for WasmNatsConfig {
     fn default() -> Self {
+        let session = SessionConfig::default();
         Self {
             websocket_url: "ws://localhost:8080".to_owned(),
             timeout: Duration::from_secs(5),
@@ -69,6 +86,12 @@ impl Default for WasmNatsConfig {
             auth: Auth::None,
             name: None,
             ca: None,
+            echo: session.echo,
+            retry_on_failed_connect: false,
+            ping_interval: session.ping_interval,
+            max_pings_out: session.max_pings_out,
+            max_pending_bytes: session.max_pending_bytes,
+            max_pending_messages: session.max_pending_messages,
             headers: Vec::new(),
         }
     }
@@ -85,6 +108,12 @@ impl fmt::Debug for WasmNatsConfig {
             .field("auth", &self.auth)
             .field("name", &self.name)
             .field("ca", &self.ca)
+            .field("echo", &self.echo)
+            .field("retry_on_failed_connect", &self.retry_on_failed_connect)
+            .field("ping_interval", &self.ping_interval)
+            .field("max_pings_out", &self.max_pings_out)
+            .field("max_pending_bytes", &self.max_pending_bytes)
+            .field("max_pending_messages", &self.max_pending_messages)
             .field("headers", &self.headers)
             .finish()
     }
@@ -107,8 +136,12 @@ impl WasmNatsConfig {
             name: self.name,
             connect_timeout: self.timeout,
             max_reconnects: self.max_reconnects,
-            // Who waits for `new` wants to know.
-            retry_on_failed_connect: false,
+            echo: self.echo,
+            retry_on_failed_connect: self.retry_on_failed_connect,
+            ping_interval: self.ping_interval,
+            max_pings_out: self.max_pings_out,
+            max_pending_bytes: self.max_pending_bytes,
+            max_pending_messages: self.max_pending_messages,
             reconnect: ReconnectDelays {
                 first: delay,
                 cap: delay,
@@ -136,7 +169,7 @@ impl WasmNatsConfig {
 /// A connection to NATS.
 ///
 /// It reconnects by itself, and subscribes again. What is published while there is no connection is
-/// kept, up to 65,536 messages and 8 MiB; beyond it, publishing is an error. To drop it closes it:
+/// kept, up to the bounds of its config; beyond them, publishing is an error. To drop it closes it:
 /// what was published is written first, for which that may wait up to 2 s.
 pub struct WasmNatsConnection {
     pid: Pid,
@@ -154,12 +187,15 @@ impl WasmNatsConnection {
     const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
     /// Connects. Each server is tried once, for `timeout` each; if none can be reached, that is an
-    /// error.
+    /// error, unless [`WasmNatsConfig::retry_on_failed_connect`] says that it is none.
     pub async fn new(config: WasmNatsConfig) -> Result<Self, NatsError> {
-        let dial = config.dial()?;
+        let (dial, waits) = (config.dial()?, !config.retry_on_failed_connect);
         let pid = connection::start_own(config.session()?, dial).map_err(NatsError::Process)?;
         let state = State { client: Client::of_own(pid), stats: WasmConnectionStats::default() };
         let connection = Self { pid, state: Mutex::new(state) };
+        if !waits {
+            return Ok(connection);
+        }
         // The session gives up by itself.
         match mail::request(pid, None, |waiter| Mail::AwaitUp { waiter }) {
             Ok(_) => Ok(connection),
@@ -317,7 +353,7 @@ impl WasmNatsConnection {
     ) -> Result<(), NatsError> {
         let client = &mut self.state().client;
         client.publish_with_headers(subject, reply, headers, data)?;
-        client.flush_unless_busy()
+        client.hand_over_all()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

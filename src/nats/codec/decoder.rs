@@ -13,6 +13,7 @@ use super::{ControlOp, ServerOp};
 use crate::message::{MessageParts, NatsMessage, Part};
 use crate::nats::error::{shown_bytes, DecodeError};
 use crate::nats::server_error::ServerError;
+use crate::text::same;
 
 /// How large a message is taken unless told otherwise, headers and payload: 8 MiB.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 8 << 20;
@@ -43,6 +44,10 @@ pub struct Decoder {
     /// How much of it was given out as a view, and goes with the next call.
     viewed: usize,
     state: State,
+    /// Of the message that was found, or whose rest is waited for.
+    head: Head,
+    /// The line that `head` was read from: a busy connection often brings the same one again.
+    line: Vec<u8>,
     max_message: usize,
     malformed: u64,
 }
@@ -52,13 +57,13 @@ enum State {
     /// Looking for the end of a control line, from `scanned` on.
     Line { scanned: usize },
     /// Waiting for the rest of a message.
-    Message(Head),
+    Message,
     /// Where the next operation starts is not known any more.
     Failed(DecodeError),
 }
 
 /// A `MSG` or `HMSG` line, with the places of the message's parts in the operation that it starts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Head {
     sid: u64,
     parts: MessageParts,
@@ -71,9 +76,15 @@ impl Head {
     }
 }
 
-/// An operation that is there as a whole, at the start of the buffer if it is a message.
+/// What was found at the start of the buffer.
 enum Found {
-    Message(Head),
+    /// Nothing that is there as a whole.
+    Nothing,
+    /// Something that is of no use; it is gone.
+    Skipped,
+    /// A message, with its head where the decoder keeps it.
+    Message,
+    /// Another operation, which is taken out of the buffer.
     Control(ControlOp),
 }
 
@@ -103,6 +114,8 @@ impl Decoder {
             buffer: BytesMut::new(),
             viewed: 0,
             state: State::Line { scanned: 0 },
+            head: Head::default(),
+            line: Vec::new(),
             max_message: max_message_bytes.min(Self::MAX_MAX_MESSAGE),
             malformed: 0,
         }
@@ -115,7 +128,8 @@ impl Decoder {
             return Err(error.clone());
         }
         self.forget_viewed();
-        let (buffered, max) = (self.buffer.len(), self.max_message.saturating_add(MAX_LINE));
+        // A line, a message, and its line end.
+        let (buffered, max) = (self.buffer.len(), self.max_message.saturating_add(MAX_LINE + 2));
         if buffered > max {
             return self.fail(DecodeError::Backlog { buffered, max });
         }
@@ -126,13 +140,14 @@ impl Decoder {
     /// The next operation, if all of it is there. An error ends the connection, and comes again.
     pub fn next_op(&mut self) -> Result<Option<ServerOp>, DecodeError> {
         Ok(match self.find()? {
-            None => None,
-            Some(Found::Control(op)) => Some(ServerOp::Control(op)),
-            Some(Found::Message(Head { sid, parts })) => {
-                let op = self.take(Head { sid, parts }.end()).freeze();
+            Found::Nothing | Found::Skipped => None,
+            Found::Control(op) => Some(ServerOp::Control(op)),
+            Found::Message => {
+                let Head { sid, parts } = self.head;
+                let op = self.take(self.head.end()).freeze();
                 let wire_len = op.len();
                 // `find` has seen that the text is text.
-                let message = NatsMessage::from_parts(op, parts);
+                let message = NatsMessage::from_parts(op, &parts);
                 message.map(|message| ServerOp::Message(ServerMessage { sid, wire_len, message }))
             }
         })
@@ -142,13 +157,14 @@ impl Decoder {
     /// as quick.
     pub fn next_view(&mut self) -> Result<Option<OpView<'_>>, DecodeError> {
         Ok(match self.find()? {
-            None => None,
-            Some(Found::Control(op)) => Some(OpView::Control(op)),
-            Some(Found::Message(head)) => {
-                self.viewed = head.end();
+            Found::Nothing | Found::Skipped => None,
+            Found::Control(op) => Some(OpView::Control(op)),
+            Found::Message => {
+                self.viewed = self.head.end();
                 self.state = State::Line { scanned: 0 };
                 let op = self.buffer.get(..self.viewed).unwrap_or_default();
-                Some(OpView::Message(MessageView { sid: head.sid, op, parts: head.parts }))
+                let Head { sid, parts } = &self.head;
+                Some(OpView::Message(MessageView { sid: *sid, op, parts }))
             }
         })
     }
@@ -164,45 +180,48 @@ impl Decoder {
     }
 
     /// Looks for the next operation. A message is left where it is.
-    fn find(&mut self) -> Result<Option<Found>, DecodeError> {
+    fn find(&mut self) -> Result<Found, DecodeError> {
         self.forget_viewed();
         loop {
-            let step = match &mut self.state {
-                State::Failed(error) => return Err(error.clone()),
-                State::Line { scanned: scanned @ 0 } => {
-                    match parse_plain_msg(&self.buffer, self.max_message) {
-                        Some(head) => self.start_message(head),
-                        None => match find_line_end(&self.buffer, scanned) {
-                            Ok(Some(end)) => self.line(end),
-                            Ok(None) => return Ok(None),
-                            Err(error) => Err(error),
-                        },
-                    }
-                }
-                State::Line { scanned } => match find_line_end(&self.buffer, scanned) {
-                    Ok(Some(end)) => self.line(end),
-                    Ok(None) => return Ok(None),
-                    Err(error) => Err(error),
-                },
-                State::Message(head) => {
-                    let head = *head;
-                    if self.buffer.len() < head.end() {
-                        return Ok(None);
-                    }
-                    self.message(head)
+            let at_line = matches!(self.state, State::Line { scanned: 0 });
+            let step = if at_line && self.plain_msg() {
+                self.message()
+            } else {
+                match &mut self.state {
+                    State::Failed(error) => return Err(error.clone()),
+                    State::Line { scanned } => match find_line_end(&self.buffer, scanned) {
+                        Ok(Some(end)) => self.line(end),
+                        Ok(None) => Ok(Found::Nothing),
+                        Err(error) => Err(error),
+                    },
+                    State::Message => self.message(),
                 }
             };
             match step {
-                Ok(None) => {}
+                Ok(Found::Skipped) => {}
                 Ok(found) => return Ok(found),
                 Err(error) => return self.fail(error),
             }
         }
     }
 
-    /// Handles the control line that ends (with its line end) at `end`. Nothing comes of it if a
-    /// message starts there.
-    fn line(&mut self, end: usize) -> Result<Option<Found>, DecodeError> {
+    /// Whether a message begins here with a line as most have it; then `head` is what it says.
+    fn plain_msg(&mut self) -> bool {
+        let start = self.buffer.get(..self.line.len()).unwrap_or_default();
+        if !start.is_empty() && same(start, &self.line) {
+            return true;
+        }
+        self.line.clear();
+        if !parse_plain_msg(&self.buffer, self.max_message, &mut self.head) {
+            return false;
+        }
+        let line = self.buffer.get(..self.head.parts.payload.start as usize);
+        self.line.extend_from_slice(line.unwrap_or_default());
+        true
+    }
+
+    /// Handles the control line that ends (with its line end) at `end`.
+    fn line(&mut self, end: usize) -> Result<Found, DecodeError> {
         let line = self.buffer.get(..end.saturating_sub(2)).unwrap_or_default();
         let (verb, rest) = match line.iter().position(|b| matches!(b, b' ' | b'\t')) {
             Some(at) => line.split_at(at),
@@ -210,8 +229,9 @@ impl Decoder {
         };
         let is = |name: &[u8]| verb.eq_ignore_ascii_case(name);
         let op = if is(b"MSG") || is(b"HMSG") {
-            let head = parse_head(line, end, is(b"HMSG"), self.max_message)?;
-            return self.start_message(head);
+            self.head = parse_head(line, end, is(b"HMSG"), self.max_message)?;
+            self.line.clear();
+            return self.message();
         } else if is(b"PING") {
             ControlOp::Ping
         } else if is(b"PONG") {
@@ -227,31 +247,26 @@ impl Decoder {
             return Err(DecodeError::UnknownOperation(shown_bytes(line)));
         };
         self.take(end);
-        Ok(Some(Found::Control(op)))
+        Ok(Found::Control(op))
     }
 
-    /// Most messages are there as a whole when their line is read.
-    fn start_message(&mut self, head: Head) -> Result<Option<Found>, DecodeError> {
-        if self.buffer.len() >= head.end() {
-            return self.message(head);
-        }
-        self.state = State::Message(head);
-        Ok(None)
-    }
-
-    /// Checks the message that is there as a whole. Nothing comes of it if it is left out.
-    fn message(&mut self, head: Head) -> Result<Option<Found>, DecodeError> {
-        let op = self.buffer.get(..head.end()).unwrap_or_default();
+    /// Looks whether the message of the present head is there as a whole, and checks it.
+    fn message(&mut self) -> Result<Found, DecodeError> {
+        let (head, end) = (&self.head, self.head.end());
+        let Some(op) = self.buffer.get(..end) else {
+            self.state = State::Message;
+            return Ok(Found::Nothing);
+        };
         if !op.ends_with(b"\r\n") {
             let len = head.parts.payload.of(op).len();
             return Err(DecodeError::PayloadEnd { len });
         }
         if !head.parts.are_text(op) {
             self.malformed += 1;
-            self.take(head.end());
-            return Ok(None);
+            self.take(end);
+            return Ok(Found::Skipped);
         }
-        Ok(Some(Found::Message(head)))
+        Ok(Found::Message)
     }
 
     /// Takes the operation that ends at `end`, which the callers have seen to be there.
@@ -279,7 +294,11 @@ impl Decoder {
 /// within a few hundred bytes. Anything else is for [`parse_head`], which also says what is wrong.
 /// (Nearly all that a busy connection brings is of this form, and one pass over it takes a third of
 /// the time.)
-fn parse_plain_msg(buffer: &[u8], max_message: usize) -> Option<Head> {
+fn parse_plain_msg(buffer: &[u8], max_message: usize, head: &mut Head) -> bool {
+    read_plain_msg(buffer, max_message, head).is_some()
+}
+
+fn read_plain_msg(buffer: &[u8], max_message: usize, head: &mut Head) -> Option<()> {
     const LONGEST: usize = 512;
     let rest = buffer.strip_prefix(b"MSG ")?;
     // Where the words after the verb start.
@@ -318,13 +337,12 @@ fn parse_plain_msg(buffer: &[u8], max_message: usize) -> Option<Head> {
     let part = |start: u32, end: u32| Part { start: start + verb, end: end + verb };
     let reply = if words == 4 { part(starts[2], starts[3] - 1) } else { Part::default() };
     let start = at + 2;
-    let parts = MessageParts {
-        subject: part(0, starts[1] - 1),
-        reply,
-        headers: Part::default(),
-        payload: part(start, start + len),
-    };
-    Some(Head { sid: sid?, parts })
+    head.sid = sid?;
+    head.parts.subject = part(0, starts[1] - 1);
+    head.parts.reply = reply;
+    head.parts.headers = Part::default();
+    head.parts.payload = part(start, start + len);
+    Some(())
 }
 
 /// Where the first line of `buffer` ends, behind its line end. `scanned` keeps what has been looked

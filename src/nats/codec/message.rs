@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use crate::message::{MessageParts, NatsMessage, StatusCode};
+use crate::text::utf8;
 
 /// A message for a subscription.
 ///
@@ -60,7 +61,7 @@ pub struct MessageView<'a> {
     pub(super) sid: u64,
     /// The whole operation: control line, headers, payload, line end.
     pub(super) op: &'a [u8],
-    pub(super) parts: MessageParts,
+    pub(super) parts: &'a MessageParts,
 }
 
 impl<'a> MessageView<'a> {
@@ -71,22 +72,22 @@ impl<'a> MessageView<'a> {
 
     /// The subject that it was published to.
     pub fn subject(&self) -> &'a str {
-        self.parts.subject(self.op)
+        text(self.parts.subject.of(self.op))
     }
 
     /// Where an answer is expected.
     pub fn reply(&self) -> Option<&'a str> {
-        self.parts.reply(self.op)
+        Some(text(self.parts.reply.of(self.op))).filter(|reply| !reply.is_empty())
     }
 
     /// What it says.
     pub fn payload(&self) -> &'a [u8] {
-        self.parts.payload(self.op)
+        self.parts.payload.of(self.op)
     }
 
     /// The status in the first line of the headers, if any.
     pub fn status(&self) -> Option<StatusCode> {
-        self.parts.status(self.op)
+        StatusCode::peek(self.parts.headers.of(self.op))
     }
 
     /// All of it as it came.
@@ -95,9 +96,15 @@ impl<'a> MessageView<'a> {
     }
 
     /// Where its parts are in that.
-    pub(crate) fn parts(&self) -> MessageParts {
+    #[allow(dead_code, reason = "for a host whose reader passes it on to another process")]
+    pub(crate) fn parts(&self) -> &'a MessageParts {
         self.parts
     }
+}
+
+/// The decoder has checked that it is UTF-8.
+fn text(bytes: &[u8]) -> &str {
+    utf8(bytes).unwrap_or_default()
 }
 
 impl fmt::Debug for MessageView<'_> {

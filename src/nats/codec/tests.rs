@@ -188,6 +188,14 @@ fn the_bounds_hold() {
     let (_, end) = decode(small(), [&fits[..]]);
     assert_eq!(end.err(), Some(DecodeError::LineTooLong { max }));
 
+    // The longest line and the largest message together, one byte after the other.
+    let mut largest =
+        format!("MSG {} 1 10\r\n", "x".repeat(max - "MSG  1 10\r\n".len())).into_bytes();
+    assert_eq!(largest.len(), max);
+    largest.extend_from_slice(b"0123456789\r\n");
+    let (head, tail) = largest.split_at(max);
+    let pieces = std::iter::once(head).chain(tail.chunks(1));
+    assert_eq!(decode(small(), pieces).0.len(), 1);
     // Who feeds without decoding is stopped.
     let mut decoder = small();
     let fed = (0..1000).map_while(|_| decoder.feed(&[b'x'; 1000]).ok());

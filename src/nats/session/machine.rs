@@ -311,7 +311,10 @@ impl Session {
             self.flushed(token, Err(FlushError::Disconnected));
         }
         // Left at the deadline, the last PING is unanswered.
-        self.drain_disconnected(&pings, left && !pings.contains(&Ping::Move));
+        let in_order = left && !pings.contains(&Ping::Move);
+        let unflushed = std::mem::take(&mut self.outgoing.unflushed);
+        self.lost_unflushed |= !in_order && unflushed > 0;
+        self.drain_disconnected(&pings, in_order);
         self.requests_disconnected();
     }
 
@@ -399,7 +402,7 @@ impl Session {
         Some(frame.bytes)
     }
 
-    fn flushed(&mut self, token: u64, result: Result<(), FlushError>) {
+    pub(super) fn flushed(&mut self, token: u64, result: Result<(), FlushError>) {
         self.flushes = self.flushes.saturating_sub(1);
         self.outputs.push_back(Output::Flushed { token, result });
     }

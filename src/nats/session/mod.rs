@@ -59,6 +59,8 @@ pub struct Session {
     outgoing: Outgoing,
     /// Flushes that were asked for and not answered.
     flushes: usize,
+    /// Whether a connection broke with publishes on it that no flush was asked for.
+    lost_unflushed: bool,
     /// Flushes that were asked for while there was no connection.
     offline_flushes: Vec<u64>,
     outputs: VecDeque<Output>,
@@ -132,6 +134,7 @@ impl Session {
             dial: 0,
             outgoing: Outgoing::default(),
             flushes: 0,
+            lost_unflushed: false,
             offline_flushes: Vec::new(),
             outputs: VecDeque::new(),
             ever_connected: false,
@@ -202,6 +205,10 @@ impl Session {
         }
         let (max_messages, max_bytes) = match self.state {
             State::Closed => return Err(PublishError::Closed),
+            // For a server that we are leaving it is too late: what comes now waits for the next one.
+            State::Up(_) if !self.writes() => {
+                (self.config.max_pending_messages, self.config.max_pending_bytes)
+            }
             // What finds nothing before it goes straight out.
             State::Up(_) if self.outgoing.bytes == 0 => (u64::MAX, usize::MAX),
             State::Up(_) => (u64::MAX, self.config.max_unwritten_bytes),
@@ -226,17 +233,24 @@ impl Session {
 
     /// Asks the server for an answer once it has everything that was published before; it comes as
     /// [`Output::Flushed`] with this token. Without a connection, that is after the next handshake
-    /// and what waits for it.
+    /// and what waits for it. If a connection broke after the last flush, and with it may be lost
+    /// what was published since, this one fails, at once; with several publishers, it is the first of
+    /// them to ask who is told.
     pub fn flush(&mut self, token: u64) -> Result<(), FlushError> {
         if self.flushes >= MAX_FLUSHES {
             return Err(FlushError::TooMany { max: MAX_FLUSHES });
         }
-        match self.state {
-            State::Closed => return Err(FlushError::Closed),
-            State::Up(_) => self.outgoing.push_ping(Ping::Flush(token)),
-            _ => self.offline_flushes.push(token),
+        if matches!(self.state, State::Closed) {
+            return Err(FlushError::Closed);
         }
         self.flushes += 1;
+        if std::mem::take(&mut self.lost_unflushed) {
+            self.flushed(token, Err(FlushError::Disconnected));
+        } else if self.is_connected() {
+            self.outgoing.push_ping(Ping::Flush(token));
+        } else {
+            self.offline_flushes.push(token);
+        }
         Ok(())
     }
 

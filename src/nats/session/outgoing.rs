@@ -18,6 +18,9 @@ pub(super) struct Outgoing {
     pub(super) messages: u64,
     /// Their bytes.
     pub(super) bytes: usize,
+    /// Publishes that were handed out on this connection behind the last flush; requests are told
+    /// by themselves.
+    pub(super) unflushed: u64,
 }
 
 #[derive(Debug)]
@@ -131,10 +134,14 @@ impl Outgoing {
         match piece {
             Piece::Control(operations) => operations.into(),
             Piece::Ping(ping) => {
+                if matches!(ping, Ping::Flush(_)) {
+                    self.unflushed = 0;
+                }
                 frame.pings.push(ping);
                 Bytes::from_static(b"PING\r\n")
             }
             Piece::Publish { bytes, messages, request } => {
+                self.unflushed += if request.is_none() { messages } else { 0 };
                 frame.requests.extend(request);
                 self.messages -= messages;
                 self.bytes -= bytes.len();

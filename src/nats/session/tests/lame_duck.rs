@@ -40,6 +40,18 @@ fn an_orderly_move_to_another_server() {
 }
 
 #[test]
+fn what_waits_for_the_next_server_has_the_bound_of_what_waits_without_one() {
+    let few = SessionConfig { max_pending_messages: 2, ..config("ws://a:1,ws://b:1") };
+    let mut rig = Rig::up_with(few);
+    rig.pass(ms(2000));
+    rig.says(LAME);
+    rig.publish("1").expect("taken");
+    rig.publish("2").expect("taken");
+    assert!(matches!(rig.publish("3"), Err(PublishError::BufferFull { max_messages: 2, .. })));
+    assert_eq!(rig.session.stats().refused_messages, 1);
+}
+
+#[test]
 fn a_server_that_does_not_answer_is_left_all_the_same() {
     let mut rig = Rig::up_with(config("ws://a:1,ws://b:1"));
     rig.pass(ms(2000));

@@ -166,6 +166,44 @@ fn a_flush_on_a_connection_that_breaks_fails_at_once() {
 }
 
 #[test]
+fn a_flush_knows_of_a_connection_that_broke_before_it() {
+    let mut rig = Rig::up();
+    rig.publish("a").expect("taken");
+    rig.session.flush(1).expect("taken");
+    rig.drain();
+    rig.says("PONG");
+    // Everything that was handed out is with the server: nothing is lost.
+    rig.closed("gone");
+    rig.pass(ms(1000));
+    rig.shake_hands();
+    rig.session.flush(2).expect("taken");
+    rig.drain();
+    assert_eq!(rig.says("PONG"), ["flushed 2"]);
+    // One more was handed out, and one was not.
+    rig.publish("b").expect("taken");
+    rig.drain();
+    rig.publish("c").expect("taken");
+    rig.closed("gone");
+    rig.pass(ms(1000));
+    rig.shake_hands();
+    rig.session.flush(3).expect("taken");
+    let why = "the connection broke before the server had answered";
+    assert_eq!(rig.drain(), [format!("flush 3: {why}")]);
+    // It was told; the other one has been written since.
+    rig.session.flush(4).expect("taken");
+    assert_eq!(rig.drain(), ["write PING|"]);
+    assert_eq!(rig.says("PONG"), ["flushed 4"]);
+    // What a flush that fails is for is told by it, and what comes behind it is not.
+    rig.publish("d").expect("taken");
+    rig.session.flush(5).expect("taken");
+    rig.publish("e").expect("taken");
+    rig.drain();
+    assert!(rig.closed("gone").contains(&format!("flush 5: {why}")));
+    rig.session.flush(6).expect("taken");
+    assert_eq!(rig.drain(), [format!("flush 6: {why}")]);
+}
+
+#[test]
 fn flushes_are_bounded() {
     for mut rig in [Rig::up(), offline(|_| {})] {
         for token in 0..1024 {

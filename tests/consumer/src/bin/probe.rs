@@ -35,8 +35,8 @@ async fn own() -> std::result::Result<(), NatsError> {
         match subscription.next_within(Duration::from_millis(20)).await {
             Ok(Some(message)) => {
                 let answer = format!("{}!", String::from_utf8_lossy(message.payload()));
-                if let Some(reply) = message.reply {
-                    nats.publish(&reply, answer.as_bytes()).await?;
+                if let Some(reply) = message.reply() {
+                    nats.publish(reply, answer.as_bytes()).await?;
                 }
                 let stats = nats.get_stats();
                 println!(

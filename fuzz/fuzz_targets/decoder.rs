@@ -1,0 +1,8 @@
+//! See `check.rs`.
+
+#![no_main]
+
+#[path = "../check.rs"]
+mod check;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| check::check(input));
