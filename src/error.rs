@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::agent::{AgentId, InvalidAgentConfig, InvalidAgentId};
 use crate::memory::MemoryError;
-use crate::message::PayloadError;
+use crate::message::{HeaderError, PayloadError};
 use crate::supervision::FailureType;
 
 /// A result whose error is [`enum@Error`].
@@ -58,6 +58,9 @@ pub enum Error {
     /// A payload is not what was expected.
     #[error("the payload does not fit: {0}")]
     Json(#[from] serde_json::Error),
+    /// A header that a message to NATS cannot have.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
     /// A NATS subject or message was refused, or there is no NATS here.
     #[error("NATS: {0}")]
     Nats(String),

@@ -4,11 +4,10 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use data_encoding::BASE64URL_NOPAD;
 use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, date_time_ymd};
-use serde_json::{Value, json};
-use support::{NatsServer, Node, NodeBuilder, Output, Program, SOON, free_port, until};
+use serde_json::json;
+use support::{NatsServer, Node, NodeBuilder, Operator, Output, Program, SOON, free_port, until};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -232,59 +231,11 @@ async fn a_file_that_cannot_be_read_is_told_and_read_when_it_can() {
     connected(&node, 0).await;
 }
 
-/// A JWT of version 2, as `nsc` makes them.
-fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: Value) -> String {
-    let encode = |json: Value| BASE64URL_NOPAD.encode(json.to_string().as_bytes());
-    let header = encode(json!({"typ": "JWT", "alg": "ed25519-nkey"}));
-    let claims = encode(json!({"jti": name, "iat": 1, "iss": issuer.public_key(),
-        "sub": subject.public_key(), "name": name, "nats": nats}));
-    let signed = format!("{header}.{claims}");
-    let signature = issuer.sign(signed.as_bytes()).expect("a signature");
-    format!("{signed}.{}", BASE64URL_NOPAD.encode(&signature))
-}
-
-/// An operator with one account, and its users.
-struct Operator {
-    account: KeyPair,
-    /// What makes a server theirs.
-    lines: String,
-}
-
-impl Operator {
-    fn new() -> Self {
-        let (operator, account) = (KeyPair::new_operator(), KeyPair::new_account());
-        let own = jwt(&operator, &operator, "O", json!({"type": "operator", "version": 2}));
-        let limits = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1,
-            "wildcards": true, "conn": -1, "leaf": -1});
-        let nats = json!({"limits": limits, "type": "account", "version": 2});
-        let of_account = jwt(&operator, &account, "A", nats);
-        let lines = format!(
-            "operator: {own}\nresolver: MEMORY\nresolver_preload: {{ {}: {of_account} }}\n",
-            account.public_key()
-        );
-        Self { account, lines }
-    }
-
-    /// The `.creds` file of a new user; with its seed, which nobody may see.
-    fn user(&self, name: &str) -> (String, String) {
-        let user = KeyPair::new_user();
-        let nats = json!({"pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1,
-            "type": "user", "version": 2});
-        let jwt = jwt(&self.account, &user, name, nats);
-        let seed = user.seed().expect("a seed");
-        let creds = format!(
-            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
-             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
-        );
-        (creds, seed)
-    }
-}
-
 #[tokio::test]
 async fn credentials_in_a_file_are_read_anew_for_each_connection() {
     let (ca, old, new) = (Ca::new(), Operator::new(), Operator::new());
     let mut server = Server::new();
-    server.run(ca.good(), &old.lines).await;
+    server.run(ca.good(), old.config()).await;
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::write(dir.path().join("ca.pem"), &ca.pem).expect("the CA");
     let (creds, seed) = old.user("u1");
@@ -300,7 +251,7 @@ async fn credentials_in_a_file_are_read_anew_for_each_connection() {
     // A server that wants others, and a file that has them.
     let (creds, other_seed) = new.user("u2");
     std::fs::write(&file, creds).expect("the credentials");
-    server.run(ca.good(), &new.lines).await;
+    server.run(ca.good(), new.config()).await;
     connected(&node, 1).await;
     assert!(node.is_running());
     let said = node.output().all();

@@ -7,6 +7,7 @@
 mod check;
 mod client;
 mod node;
+mod operator;
 mod output;
 mod relay;
 mod server;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 pub use check::{assert_timestamp, assert_uuid_v4, envelope, supervision, without_counters};
 pub use client::{Client, Failed, Seen, Watch};
 pub use node::{Node, NodeBuilder, Program};
+pub use operator::Operator;
 pub use output::Output;
 pub use relay::Relay;
 pub use server::{NatsServer, free_port};
