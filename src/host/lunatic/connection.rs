@@ -12,10 +12,11 @@ use super::clock;
 use super::delivery::{Ended, Load, Why, ANSWERS};
 use super::dial::{self, DialOptions};
 use super::gateway;
-use super::handover::Handover;
+use super::handover::{Handover, Request};
 use super::logger;
 use super::mail::{self, Answer, NoAnswer, SupervisorMail, Waiter};
 use super::names::{self, Lookup};
+use super::publishers::{Bunch, Bunching, Publishers};
 use super::reader::{self, ReaderMail, ReaderStart, Route};
 use super::stream::{FrameSocket, Stream};
 use super::sys::{self, Permissions, Pid, Received};
@@ -232,86 +233,6 @@ impl Link {
     }
 }
 
-/// Whose last request may be unanswered, by process: a process waits for one at a time, and the
-/// reader gives it the answer without a word to anybody else. So an entry stays until the process
-/// asks again, or has ended and is swept away.
-#[derive(Default)]
-struct Asking {
-    by_process: HashMap<u64, (u64, String)>,
-    after_sweep: usize,
-}
-
-impl Asking {
-    /// So many come in before those that have ended are looked for.
-    const SWEEP: usize = 4096;
-
-    fn insert(&mut self, pid: u64, number: u64, subject: &str) {
-        if self.by_process.len() >= self.after_sweep + Self::SWEEP {
-            self.by_process.retain(|&pid, _| sys::exists(Pid(pid)));
-            self.after_sweep = self.by_process.len();
-        }
-        let (last, of) = self.by_process.entry(pid).or_default();
-        *last = number;
-        of.clear();
-        of.push_str(subject);
-    }
-
-    /// Tells those whose subject it is, or all, that no answer will come. Who has had its answer
-    /// drops that.
-    fn end(&mut self, subject: Option<&str>, why: &Why) {
-        self.by_process.retain(|&pid, (number, of)| {
-            let is_meant = subject.is_none_or(|subject| subject == of);
-            if is_meant {
-                Ended { number: *number, why: why.clone() }.send(Pid(pid), ANSWERS);
-            }
-            !is_meant
-        });
-    }
-}
-
-/// Whether what is handed over is written at once, or together with what piles up behind it.
-///
-/// To know what waits in its mailbox, the connection sends itself a marker and works until that comes
-/// back. To wake itself costs one of the runtime's threads a turn for nothing, some 20 µs of each
-/// request where nothing piles up; to write for each of a thousand agents costs a system call each.
-/// So it looks now and then, and goes on looking for as long as it finds something.
-#[derive(Debug, Default)]
-struct Bunching {
-    /// What was taken since the marker was sent, if one is on its way.
-    taken: Option<u32>,
-    /// What was written at once since the last look.
-    alone: u32,
-    /// Whether the last look found something.
-    found: bool,
-}
-
-impl Bunching {
-    /// It looks after so many that it wrote at once.
-    const LOOK_AFTER: u32 = 16;
-
-    /// Something was handed over: whether to wait for the marker.
-    fn waits(&mut self) -> bool {
-        if self.taken.is_some() || self.found || self.alone >= Self::LOOK_AFTER {
-            return true;
-        }
-        self.alone += 1;
-        false
-    }
-
-    /// Whether the marker is still to be sent.
-    fn begins(&mut self) -> bool {
-        let taken = self.taken.unwrap_or_default();
-        self.taken = Some(taken + 1);
-        self.alone = 0;
-        taken == 0
-    }
-
-    /// The marker is back.
-    fn ended(&mut self) {
-        self.found = self.taken.take().is_some_and(|taken| taken > 1);
-    }
-}
-
 struct Connection {
     owner: Owner,
     /// What it is registered under while it is up.
@@ -332,12 +253,10 @@ struct Connection {
     next_flush: u64,
     /// Who waits for the first connection.
     awaiting: Vec<Waiter>,
-    /// Whose requests are unanswered.
-    asking: Asking,
+    /// Who publishes.
+    publishers: Publishers,
     /// How many requests there were.
     requests: u64,
-    /// What to tell processes that published what was not taken, without waiting for that.
-    lost: HashMap<u64, String>,
     /// Who waits for the end of a subscription that drains.
     draining: HashMap<u64, Waiter>,
     /// Who waits for the end of the connection.
@@ -359,8 +278,6 @@ struct Connection {
 impl Connection {
     /// So much is written at once at the most; what waits beyond it goes into the next frame.
     const WRITE_AT: usize = 256 * 1024;
-    /// So many processes are remembered whose messages were lost.
-    const MAX_LOST: usize = 4096;
 
     fn new(start: ConnectionStart) -> Self {
         let seed = u64::from_le_bytes(clock::random());
@@ -386,9 +303,8 @@ impl Connection {
             flushes: HashMap::new(),
             next_flush: 0,
             awaiting: Vec::new(),
-            asking: Asking::default(),
+            publishers: Publishers::default(),
             requests: 0,
-            lost: HashMap::new(),
             draining: HashMap::new(),
             closing: Vec::new(),
             watchers: Vec::new(),
@@ -425,7 +341,7 @@ impl Connection {
         let now = clock::now();
         match mail {
             Mail::Reply | Mail::Publish => return,
-            Mail::Marker => self.bunching.ended(),
+            Mail::Marker => self.bunching.marker_is_back(),
             Mail::Hello { waiter } => self.greet(waiter),
             Mail::SubscribeAgent { id } => self.subscribe_agent(id),
             Mail::UnsubscribeAgent { id } => {
@@ -522,52 +438,42 @@ impl Connection {
             return log::error!("a mail cannot be read");
         };
         let from = handover.from;
-        if let Some(request) = handover.request {
-            self.requests += 1;
-            match &self.no_inbox {
-                None => self.asking.insert(from.0, request.number, request.subject),
-                Some(why) => {
-                    Ended { number: request.number, why: why.clone() }.send(from, ANSWERS);
-                }
+        self.requests += u64::from(handover.request.is_some());
+        match (handover.request, &self.no_inbox) {
+            (Some(Request { number, .. }), Some(why)) => {
+                self.publishers.handed_over(from, None);
+                Ended { number, why: why.clone() }.send(from, ANSWERS);
             }
+            (request, _) => self.publishers.handed_over(from, request),
         }
-        match (self.session.publish(bytes, handover.ops), handover.waiter()) {
+        let taken = self.session.publish(bytes, handover.ops);
+        match (taken, handover.waiter()) {
             (Ok(()), None) => {}
-            (Ok(()), Some(waiter)) => match self.lost.remove(&from.0) {
+            (Ok(()), Some(waiter)) => match self.publishers.take_refused(from) {
                 None => mail::answer(waiter, &Answer::Ok(&[])),
                 Some(message) => {
                     mail::answer(waiter, &Answer::Err { code: "capacity", message: &message });
                 }
             },
             (Err(error), Some(waiter)) => {
-                self.lost.remove(&from.0);
+                // Of what was refused before this is the reason, too.
+                self.publishers.take_refused(from);
                 let message = &error.to_string();
                 let code = if error == PublishError::Closed { CLOSED } else { "capacity" };
                 mail::answer(waiter, &Answer::Err { code, message });
             }
-            (Err(error), None) => self.note_lost(from, handover.ops, &error),
+            (Err(error), None) => {
+                log::warn!(lost = handover.ops, process = from.0; "messages are lost: {error}");
+                self.publishers.refused(from, &error);
+            }
         }
         if self.session.pending_bytes() >= Self::WRITE_AT && self.session.is_connected() {
-            self.work();
-        } else if self.bunching.waits() {
-            if self.bunching.begins() {
-                mail::send(sys::this(), &Mail::Marker);
-            }
-        } else {
-            self.work();
+            return self.work();
         }
-    }
-
-    /// Messages that nobody waited for were refused: who published them learns it the next time that
-    /// it asks, and the log now.
-    fn note_lost(&mut self, from: Pid, ops: u32, error: &PublishError) {
-        log::warn!(lost = ops, process = from.0; "messages are lost: {error}");
-        if self.lost.len() >= Self::MAX_LOST {
-            self.lost.retain(|&pid, _| sys::exists(Pid(pid)));
-        }
-        if self.lost.len() < Self::MAX_LOST {
-            self.lost
-                .insert(from.0, format!("messages that were published before are lost: {error}"));
+        match self.bunching.handed_over() {
+            Bunch::Write => self.work(),
+            Bunch::Mark => mail::send(sys::this(), &Mail::Marker),
+            Bunch::Wait => {}
         }
     }
 
@@ -725,7 +631,7 @@ impl Connection {
             }
             Event::Disconnected { .. } => {
                 self.unregister();
-                self.asking.end(None, &Why::Disconnected);
+                self.publishers.connection_broke();
                 log::warn!("nats: {event}");
             }
             Event::Closed { reason, .. } => {
@@ -742,7 +648,7 @@ impl Connection {
                 self.closed = Some(reason.to_string());
                 self.drained = *reason == CloseReason::Drained;
                 let why = Why::Closed(reason.to_string());
-                self.asking.end(None, &why);
+                self.publishers.end_requests(None, &why);
                 self.routes.keys().for_each(|&sid| self.tell_ended(sid, &why));
                 self.tell_awaiting();
                 self.tell_closing();
@@ -753,7 +659,7 @@ impl Connection {
                 let why = Why::Denied(violation.to_string());
                 for &sid in sids {
                     if sid == INBOX_SID {
-                        self.asking.end(None, &why);
+                        self.publishers.end_requests(None, &why);
                         self.no_inbox = Some(why.clone());
                     } else {
                         self.tell_ended(sid, &why);
@@ -761,7 +667,7 @@ impl Connection {
                     }
                 }
                 if violation.operation == Operation::Publish {
-                    self.asking.end(Some(&violation.subject), &why);
+                    self.publishers.end_requests(Some(&violation.subject), &why);
                 }
             }
             // The first one of an outage is told, and then one a minute.
@@ -918,6 +824,9 @@ impl Connection {
     }
 
     fn flush(&mut self, waiter: Waiter) {
+        if !self.publishers.flushes(Pid(waiter.pid)) {
+            return refuse_flush(waiter);
+        }
         self.next_flush += 1;
         match self.session.flush(self.next_flush) {
             Ok(()) => {
@@ -954,15 +863,18 @@ impl Connection {
 
     fn flushed(&mut self, token: u64, ok: bool) {
         let Some(waiter) = self.flushes.remove(&token) else { return };
-        let answer = match ok {
-            true => Answer::Ok(&[]),
-            false => {
-                let message = "the connection broke before the server had everything";
-                Answer::Err { code: "timeout", message }
-            }
-        };
-        mail::answer(waiter, &answer);
+        if ok {
+            mail::answer(waiter, &Answer::Ok(&[]));
+        } else {
+            refuse_flush(waiter);
+        }
     }
+}
+
+/// The server may lack something that the waiter published.
+fn refuse_flush(waiter: Waiter) {
+    let message = "the connection broke before the server had everything";
+    mail::answer(waiter, &Answer::Err { code: "timeout", message });
 }
 
 /// Has no more requests come in: when this returns, those that the server sent are in the mailboxes

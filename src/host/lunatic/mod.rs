@@ -44,6 +44,8 @@ mod names;
 mod node;
 pub mod program;
 #[cfg(feature = "wasm-nats")]
+mod publishers;
+#[cfg(feature = "wasm-nats")]
 mod reader;
 mod root;
 mod store;
