@@ -125,7 +125,9 @@ fn directory() -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(dir.path().join("bin")).expect("a directory");
     for (variable, name) in [("NATS_SERVER", "nats-server"), ("LUNATIC", "lunatic")] {
-        if let Some(program) = std::env::var_os(variable) {
+        // A mere name is found by the PATH.
+        let program = std::env::var_os(variable).map(std::fs::canonicalize);
+        if let Some(Ok(program)) = program {
             std::os::unix::fs::symlink(program, dir.path().join("bin").join(name)).expect("a link");
         }
     }
@@ -158,7 +160,11 @@ async fn what_the_guide_says_is_what_happens() {
     let dir = directory();
     let dir = dir.path();
     keys_and_credentials(dir);
-    let ports = ["4222", "8080", "8443", "8222"].map(|port| (port, free_port().to_string()));
+    const PORTS: [&str; 4] = ["4222", "8080", "8443", "8222"];
+    // None that has one of the guide's in it, since they are replaced one after the other.
+    let mut free = std::iter::repeat_with(|| free_port().to_string())
+        .filter(|free| PORTS.iter().all(|port| !free.contains(port)));
+    let ports = PORTS.map(|port| (port, free.next().expect("there is always another one")));
     let replaced = |text: &str| {
         let text = text.replace("0.0.0.0", "127.0.0.1");
         ports.iter().fold(text, |text, (port, free)| text.replace(port, free))
