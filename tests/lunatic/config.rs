@@ -25,7 +25,7 @@ fn the_agents_of_a_config_run_when_the_node_has_started() {
 fn a_wrong_agent_is_refused_before_anything_is_started() {
     let mut node = NodeConfig::new(AgentId("test".to_owned()));
     node.nats = None;
-    node.data_dir = data_dir("refused");
+    node.data_dir = data_dir("wrong_agent");
     node.agents = vec![config("a", "echo"), config("b", "ecko")];
     let error = Node::builder().start(&node).map(|_| ()).unwrap_err().to_string();
     let expected =

@@ -215,7 +215,7 @@ async fn many() {
     let ask = async |body: &str, many: RequestMany| {
         let answers = nats.request_many("svc.many", none, body.as_bytes(), &many).await;
         let answers = answers.expect("answers");
-        answers.iter().map(|answer| text(answer)).collect::<Vec<_>>().join(" ")
+        answers.iter().map(text).collect::<Vec<_>>().join(" ")
     };
     let by_count = RequestMany { max_messages: 3, total, ..Default::default() };
     assert_eq!(ask("5", by_count).await, "1 2 3");
