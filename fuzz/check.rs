@@ -7,7 +7,8 @@
 //! Shared by the fuzzer and by tests/nats/seeds.rs, which needs no nightly Rust.
 
 use rust_wasm_lunatic_nats::nats::{
-    DecodeError, Decoder, Frame, FrameError, FrameReader, Headers, Outbox, ServerMessage, ServerOp,
+    ControlOp, DecodeError, Decoder, Frame, FrameError, FrameReader, Headers, OpView, Outbox,
+    ServerMessage, ServerOp,
 };
 
 /// Small, so that inputs of a few KiB reach it.
@@ -20,14 +21,72 @@ pub(crate) fn check(input: &[u8]) {
     let Some((&[mode, count], rest)) = input.split_first_chunk::<2>() else { return };
     let Some((lengths, stream)) = rest.split_at_checked(usize::from(count % 32)) else { return };
     let framed = mode & 1 == 1;
-    let whole = read(framed, [stream]);
-    let cut = read(framed, pieces(stream, lengths));
+    let whole = read(framed, How::LookInto, [stream]);
+    let cut = read(framed, How::Take, pieces(stream, lengths));
     assert_eq!(whole, cut, "the same, however it is cut");
-    let bytewise = read(framed, stream.chunks(1));
+    let bytewise = read(framed, How::Take, stream.chunks(1));
     assert_eq!(whole, bytewise, "and byte by byte");
-    for op in &whole.ops {
-        if let ServerOp::Message(message) = op {
-            look_into(message);
+    let viewed = read(framed, How::View, [stream]);
+    assert_eq!(whole, viewed, "and where it lies");
+    let viewed = read(framed, How::View, pieces(stream, lengths));
+    assert_eq!(whole, viewed, "there also however it is cut");
+}
+
+/// How messages are read.
+#[derive(Clone, Copy)]
+enum How {
+    /// Out of the buffer.
+    Take,
+    /// The same, and all that they say.
+    LookInto,
+    /// In the buffer.
+    View,
+}
+
+/// An operation, however it was read.
+#[derive(Debug, PartialEq)]
+enum Op {
+    Message {
+        sid: u64,
+        subject: String,
+        reply: Option<String>,
+        headers: Vec<u8>,
+        payload: Vec<u8>,
+        wire_len: usize,
+    },
+    Control(ControlOp),
+}
+
+impl Op {
+    fn taken(op: ServerOp, how: How) -> Self {
+        let message = match op {
+            ServerOp::Control(op) => return Self::Control(op),
+            ServerOp::Message(message) => message,
+        };
+        if let How::LookInto = how {
+            look_into(&message);
+        }
+        Self::Message {
+            sid: message.sid(),
+            subject: message.subject().to_owned(),
+            reply: message.reply().map(str::to_owned),
+            headers: message.header_block().unwrap_or_default().to_vec(),
+            payload: message.payload().to_vec(),
+            wire_len: message.wire_len(),
+        }
+    }
+
+    fn viewed(op: OpView<'_>) -> Self {
+        match op {
+            OpView::Control(op) => Self::Control(op),
+            OpView::Message(message) => Self::Message {
+                sid: message.sid(),
+                subject: message.subject().to_owned(),
+                reply: message.reply().map(str::to_owned),
+                headers: message.header_block().unwrap_or_default().to_vec(),
+                payload: message.payload().to_vec(),
+                wire_len: message.wire().len(),
+            },
         }
     }
 }
@@ -51,7 +110,7 @@ fn pieces<'a>(mut stream: &'a [u8], lengths: &[u8]) -> Vec<&'a [u8]> {
 
 #[derive(Debug, PartialEq)]
 struct Seen {
-    ops: Vec<ServerOp>,
+    ops: Vec<Op>,
     /// Control frames, in their order.
     frames: Vec<Result<Vec<u8>, String>>,
     end: Result<(usize, u64), End>,
@@ -64,13 +123,13 @@ enum End {
 }
 
 /// What a reader makes of it.
-fn read<'a>(framed: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> Seen {
+fn read<'a>(framed: bool, how: How, pieces: impl IntoIterator<Item = &'a [u8]>) -> Seen {
     let (mut frames, mut decoder) = (FrameReader::default(), Decoder::new(MAX_MESSAGE));
     let mut seen = Seen { ops: Vec::new(), frames: Vec::new(), end: Ok((0, 0)) };
     for piece in pieces {
         let step = match framed {
-            true => unframe(&mut frames, &mut decoder, piece, &mut seen),
-            false => decode(&mut decoder, piece, &mut seen.ops).map_err(End::Decode),
+            true => unframe(&mut frames, &mut decoder, how, piece, &mut seen),
+            false => decode(&mut decoder, how, piece, &mut seen.ops).map_err(End::Decode),
         };
         if let Err(end) = step {
             seen.end = Err(end);
@@ -84,12 +143,13 @@ fn read<'a>(framed: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> Seen {
 fn unframe(
     frames: &mut FrameReader,
     decoder: &mut Decoder,
+    how: How,
     mut piece: &[u8],
     seen: &mut Seen,
 ) -> Result<(), End> {
     while let Some(frame) = frames.next(&mut piece).map_err(End::Frame)? {
         match frame {
-            Frame::Data(data) => decode(decoder, data, &mut seen.ops).map_err(End::Decode)?,
+            Frame::Data(data) => decode(decoder, how, data, &mut seen.ops).map_err(End::Decode)?,
             Frame::Ping(payload) => {
                 assert!(payload.len() <= 125, "{} bytes in a ping", payload.len());
                 seen.frames.push(Ok(payload));
@@ -101,10 +161,19 @@ fn unframe(
     Ok(())
 }
 
-fn decode(decoder: &mut Decoder, data: &[u8], ops: &mut Vec<ServerOp>) -> Result<(), DecodeError> {
+fn decode(
+    decoder: &mut Decoder,
+    how: How,
+    data: &[u8],
+    ops: &mut Vec<Op>,
+) -> Result<(), DecodeError> {
     decoder.feed(data)?;
     loop {
-        match decoder.next_op() {
+        let next = match how {
+            How::View => decoder.next_view().map(|op| op.map(Op::viewed)),
+            _ => decoder.next_op().map(|op| op.map(|op| Op::taken(op, how))),
+        };
+        match next {
             Ok(Some(op)) => ops.push(op),
             Ok(None) => break,
             Err(error) => {

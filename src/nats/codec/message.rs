@@ -85,6 +85,11 @@ impl<'a> MessageView<'a> {
         self.parts.payload.of(self.op)
     }
 
+    /// The headers as they came, unread.
+    pub fn header_block(&self) -> Option<&'a [u8]> {
+        Some(self.parts.headers.of(self.op)).filter(|block| !block.is_empty())
+    }
+
     /// The status in the first line of the headers, if any.
     pub fn status(&self) -> Option<StatusCode> {
         StatusCode::peek(self.parts.headers.of(self.op))
