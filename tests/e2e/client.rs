@@ -201,6 +201,38 @@ async fn a_missing_permission_reaches_who_needs_it() {
     hears(&client, "w", "1").await;
 }
 
+#[tokio::test]
+async fn an_agent_that_could_not_be_reached_can_be_when_the_server_permits_it() {
+    let users = |denied: &str| {
+        format!(
+            "authorization {{ users = [ {{ user: admin, password: pw }}, {{ user: app, password: pw, \
+             permissions: {{ subscribe: {{ allow: \">\", deny: [{denied}] }} }} }} ] }}"
+        )
+    };
+    let mut server = NatsServer::with(&users("\"agent.input.late\"")).await;
+    let options = async_nats::ConnectOptions::with_user_and_password("admin".into(), "pw".into());
+    let client = server.client_with(&options).await;
+    let node = Node::program(&["node"]).env("NODE_ID", "n1");
+    let node = node.env("NATS_WEBSOCKET_URL", &server.websocket_url_as("app:pw")).run();
+    node.says("ready: node=n1 ", PATIENCE).await;
+    client.node_answers("n1", SOON).await;
+    client.spawn(json!({"id": "late", "agent_type": "echo"})).await;
+    node.says("agent.input.late", SOON).await;
+    let nobody = client.nats().request("agent.input.late", "1".into()).await;
+    assert!(nobody.is_err(), "{nobody:?}");
+
+    server.kill();
+    server.set(&users(""));
+    server.run().await;
+    let client = server.client_with(&options).await;
+    client.node_answers("n1", PATIENCE).await;
+    let deadline = std::time::Instant::now() + SOON;
+    while client.nats().request("agent.input.late", "1".into()).await.is_err() {
+        assert!(std::time::Instant::now() < deadline, "the agent cannot be reached");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Waits until an agent has heard this, and gives what it heard.
 async fn hears(client: &Client, id: &str, body: &str) -> Value {
     let deadline = std::time::Instant::now() + SOON;

@@ -28,7 +28,8 @@ use crate::log_line::OnceAMinute;
 use crate::message::Subject;
 use crate::nats::{
     Auth, CloseReason, ControlOp, DisconnectReason, Event, Inbox, Input, Operation, Output,
-    PublishError, QueueGroup, ServerUrl, Session, SessionConfig, Stats, SubjectPattern,
+    PermissionViolation, PublishError, QueueGroup, ServerUrl, Session, SessionConfig, Stats,
+    SubjectPattern,
 };
 
 /// What the connection is told first.
@@ -253,6 +254,9 @@ struct Connection {
     next_flush: u64,
     /// Who waits for the first connection.
     awaiting: Vec<Waiter>,
+    /// What the server did not permit of the node's own subscriptions, agents' and parts': as many as
+    /// there are of these.
+    denied: Vec<(PermissionViolation, Route)>,
     /// Who publishes.
     publishers: Publishers,
     /// How many requests there were.
@@ -303,6 +307,7 @@ impl Connection {
             flushes: HashMap::new(),
             next_flush: 0,
             awaiting: Vec::new(),
+            denied: Vec::new(),
             publishers: Publishers::default(),
             requests: 0,
             draining: HashMap::new(),
@@ -626,6 +631,7 @@ impl Connection {
                 self.outage_told = OnceAMinute::default();
                 self.tell_max_payload();
                 self.subscribe_inbox_again();
+                self.subscribe_denied_again();
                 log::info!("nats: {event}");
                 self.tell_awaiting();
             }
@@ -662,6 +668,7 @@ impl Connection {
                         self.publishers.end_requests(None, &why);
                         self.no_inbox = Some(why.clone());
                     } else {
+                        self.denied(sid, violation);
                         self.tell_ended(sid, &why);
                         self.unroute(sid);
                     }
@@ -675,6 +682,33 @@ impl Connection {
                 log::debug!("nats: {event}");
             }
             _ => log::warn!("nats: {event}"),
+        }
+    }
+
+    /// The server does not permit one of the node's own subscriptions: there may be other credentials
+    /// for the next connection.
+    fn denied(&mut self, sid: u64, violation: &PermissionViolation) {
+        match self.routes.get(&sid) {
+            Some(Route::Agent(id)) => {
+                self.agents.remove(id);
+                self.denied.push((violation.clone(), Route::Agent(id.clone())));
+            }
+            Some(route @ Route::Part(_)) => self.denied.push((violation.clone(), route.clone())),
+            _ => {}
+        }
+    }
+
+    fn subscribe_denied_again(&mut self) {
+        for (PermissionViolation { subject, queue, .. }, route) in std::mem::take(&mut self.denied)
+        {
+            if let Route::Agent(id) = &route {
+                // One that has stopped meanwhile is not subscribed for any more.
+                if names::look_up(&names::agent(id.as_str())) != Lookup::Unknown {
+                    self.subscribe_agent(id.as_str());
+                }
+            } else if let Err(error) = self.subscribe(&subject, queue.as_deref(), route) {
+                log::error!("{subject} cannot be subscribed to again: {error}");
+            }
         }
     }
 

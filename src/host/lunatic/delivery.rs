@@ -208,26 +208,66 @@ impl Drop for Deliveries {
     }
 }
 
-/// Mails with messages that nobody has looked at yet.
+/// Mails with messages that nobody has looked at yet, in the order in which they were sent.
+///
+/// That is not always the one in which they are received: a receive whose time is over at the moment
+/// when a message comes puts that one behind those that follow it. But each says how much was sent in
+/// its window before it, so that one that is missing is waited for.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(VecDeque<Deliveries>);
+pub(super) struct Waiting {
+    mails: VecDeque<Deliveries>,
+    /// From which reader the last one was, and up to where all are here.
+    here: Option<(Pid, u64)>,
+    /// Those behind one that is missing.
+    early: Vec<Deliveries>,
+}
 
 impl Waiting {
     pub(super) fn push(&mut self, deliveries: Deliveries) {
-        self.0.push_back(deliveries);
+        let reader = deliveries.label.reader;
+        if self.here.is_none_or(|(known, _)| known != reader) {
+            // What is missing went with the connection before this one.
+            self.miss_nothing();
+            self.here = Some((reader, 0));
+        }
+        self.early.push(deliveries);
+        while let Some(at) = self.early.iter().position(|mail| self.is_next(mail)) {
+            let next = self.early.swap_remove(at);
+            self.here = Some((reader, next.label.sent.messages));
+            self.mails.push_back(next);
+        }
+    }
+
+    fn is_next(&self, mail: &Deliveries) -> bool {
+        let before = mail.label.sent.messages.saturating_sub(u64::from(mail.messages));
+        self.here.is_none_or(|(_, here)| before <= here)
+    }
+
+    /// Whether one is missing that was sent before others that are here.
+    pub(super) fn misses_one(&self) -> bool {
+        !self.early.is_empty()
+    }
+
+    /// What is missing will not come.
+    pub(super) fn miss_nothing(&mut self) {
+        self.early.sort_unstable_by_key(|mail| mail.label.sent.messages);
+        if let Some(last) = self.early.last() {
+            self.here = Some((last.label.reader, last.label.sent.messages));
+        }
+        self.mails.extend(self.early.drain(..));
     }
 
     pub(super) fn pop(&mut self) -> Option<NatsMessage> {
         loop {
-            if let Some(message) = self.0.front_mut()?.next() {
+            if let Some(message) = self.mails.front_mut()?.next() {
                 return Some(message);
             }
-            self.0.pop_front();
+            self.mails.pop_front();
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.mails.is_empty()
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Subscription {
 impl Subscription {
     /// While it waits, it looks this often whether the connection's process still lives.
     const LOOK: Duration = Duration::from_secs(1);
+    /// What came before others and is not seen yet is in the mailbox already.
+    const MISSED: Duration = Duration::from_millis(100);
     /// How long the connection may take to answer: longer than it may write.
     const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -116,8 +118,8 @@ impl Subscription {
             if self.over.is_some() || left == Some(Duration::ZERO) {
                 return None;
             }
-            let slice = left.map_or(Self::LOOK, |left| left.min(Self::LOOK));
-            self.receive(slice);
+            let look = if self.waiting.misses_one() { Self::MISSED } else { Self::LOOK };
+            self.receive(left.map_or(look, |left| left.min(look)));
             if let Some(message) = self.take_waiting() {
                 return Some(message);
             }
@@ -130,7 +132,7 @@ impl Subscription {
             return Some(message);
         }
         // No shorter wait can be had: a timer tick of the runtime, up to a millisecond.
-        self.receive(Duration::ZERO);
+        while self.receive(Duration::ZERO) && self.waiting.misses_one() {}
         self.take_waiting()
     }
 
@@ -140,7 +142,8 @@ impl Subscription {
     }
 
     /// Ends it once it has had so many messages in all, those included that it has had already; 0 is
-    /// now. The server keeps to it, over reconnects too.
+    /// now. The server keeps to it, over reconnects too; it also counts what was dropped since the
+    /// subscriber was too slow.
     pub fn unsubscribe_after(&mut self, messages: u64) {
         if messages <= self.taken {
             self.over = Some(had_its_messages(self.taken));
@@ -188,6 +191,7 @@ impl Subscription {
                 true
             }
             None => {
+                self.waiting.miss_nothing();
                 self.follow_connection();
                 false
             }
