@@ -858,7 +858,7 @@ impl Connection {
     }
 
     fn flush(&mut self, waiter: Waiter) {
-        if !self.publishers.flushes(Pid(waiter.pid)) {
+        if !self.publishers.flushes(Pid(waiter.pid)) && self.closed.is_none() {
             return refuse_flush(waiter);
         }
         self.next_flush += 1;
