@@ -105,6 +105,11 @@ impl Load {
         self.bytes += bytes as u64;
     }
 
+    pub(super) fn add_all(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+    }
+
     pub(super) fn since(self, earlier: Self) -> Self {
         Self {
             messages: self.messages.saturating_sub(earlier.messages),

@@ -309,15 +309,13 @@ impl Dispatcher {
         if self.slots.len() == at {
             self.slots.push(Slot::default());
         }
-        let window =
-            self.windows.entry(target.window).or_insert_with(|| Window::new(target.limits));
+        let window = self.window(target);
         window.slot = Some(at);
-        let held = window.outstanding();
+        let room = window.limits.since(window.outstanding());
         if let Some(slot) = self.slots.get_mut(at) {
             (slot.window, slot.to, slot.tag, slot.kind) =
                 (target.window, target.to, target.tag, target.kind);
             slot.load = Load::default();
-            let room = window.limits.since(held);
             slot.room = Load { bytes: room.bytes.min(Slot::FULL), ..room };
         }
         at
@@ -334,8 +332,7 @@ impl Dispatcher {
                 continue;
             };
             window.slot = None;
-            window.sent.messages += slot.load.messages;
-            window.sent.bytes += slot.load.bytes;
+            window.sent.add_all(slot.load);
             let receipt = window.sent.since(window.asked).reaches(window.limits, 1);
             if receipt {
                 window.asked = window.sent;
@@ -370,8 +367,7 @@ impl Dispatcher {
             if window.came == Load::default() {
                 self.uncounted.push(slot.window);
             }
-            window.came.messages += slot.load.messages;
-            window.came.bytes += slot.load.bytes;
+            window.came.add_all(slot.load);
             self.uncounted_messages += slot.load.messages;
             at_once |= window.count_at_once;
         }
@@ -383,8 +379,7 @@ impl Dispatcher {
         for key in self.uncounted.drain(..) {
             let Some(window) = self.windows.get_mut(&key) else { continue };
             let Load { messages, bytes } = std::mem::take(&mut window.came);
-            let sid = if key & ANSWERS_FOR == 0 { key } else { self.inbox_sid };
-            counts.push((sid, messages, bytes));
+            counts.push((sid_of(key, self.inbox_sid), messages, bytes));
         }
         mail::send(self.owner, &Mail::Received { counts });
     }
@@ -463,16 +458,8 @@ impl Dispatcher {
             let Some(window) = self.windows.get_mut(&key) else { continue };
             let Load { messages, bytes } = std::mem::take(&mut window.dropped);
             let began = !std::mem::replace(&mut window.told, window.slow);
-            let sid = self.sid(key);
+            let sid = sid_of(key, self.inbox_sid);
             mail::send(self.owner, &Mail::SlowConsumer { sid, messages, bytes, began });
-        }
-    }
-
-    fn sid(&self, window: u64) -> u64 {
-        if window & ANSWERS_FOR == 0 {
-            window
-        } else {
-            self.inbox_sid
         }
     }
 
@@ -516,6 +503,15 @@ impl Dispatcher {
             Err(error) => log::error!("a mail cannot be read: {error}"),
         }
         None
+    }
+}
+
+/// The subscription that a window belongs to: all answers come by one.
+fn sid_of(window: u64, inbox_sid: u64) -> u64 {
+    if window & ANSWERS_FOR == 0 {
+        window
+    } else {
+        inbox_sid
     }
 }
 
