@@ -132,7 +132,7 @@ impl<'a> Parsed<'a> {
         let mut credentials = Credentials::default();
         for entry in self.entries(&self.root) {
             match entry.key {
-                "agents" | "agent_defaults" => {}
+                "agents" | "agent_defaults" | "supervisors" => {}
                 section if is_section(section) => {
                     let DeValue::Table(table) = entry.value else {
                         let name = self.name_of(&entry, "");
@@ -232,7 +232,7 @@ impl<'a> Parsed<'a> {
             })
             .collect();
         if section.is_empty() {
-            known.extend(["agent_defaults", "agents"]);
+            known.extend(["agent_defaults", "agents", "supervisors"]);
         }
         known.sort_unstable();
         known.dedup();

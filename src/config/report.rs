@@ -33,7 +33,7 @@ impl LoadedConfig {
         if self.config.nats.is_none() {
             text.push_str("\n# Without NATS: it works locally.\n");
         }
-        let (agents, most) = (self.config.agents.len(), self.config.max_agents);
+        let (agents, most) = (self.agent_count(), self.config.max_agents);
         let _ = writeln!(text, "\n# Starts with {agents} agents, of at most {most}.");
         for (agent_type, count) in self.agents_by_type() {
             let _ = writeln!(text, "#   {count:>6} {agent_type}");
@@ -51,7 +51,7 @@ impl LoadedConfig {
         json!({
             "type": "config",
             "settings": settings,
-            "agents": { "total": self.config.agents.len(), "by_type": self.agents_by_type() },
+            "agents": { "total": self.agent_count(), "by_type": self.agents_by_type() },
         })
     }
 
@@ -91,9 +91,13 @@ impl LoadedConfig {
         values
     }
 
+    fn agent_count(&self) -> usize {
+        self.config.agents.len() + self.config.tree_agents().len()
+    }
+
     fn agents_by_type(&self) -> BTreeMap<&str, usize> {
         let mut by_type = BTreeMap::new();
-        for agent in &self.config.agents {
+        for agent in self.config.agents.iter().chain(self.config.tree_agents()) {
             *by_type.entry(agent.agent_type.as_str()).or_default() += 1;
         }
         by_type

@@ -17,6 +17,11 @@ pub struct Now {
     pub wall: Timestamp,
 }
 
+impl Now {
+    /// When nothing has happened yet.
+    pub(crate) const START: Self = Self { at: Instant::START, wall: Timestamp::EPOCH };
+}
+
 /// A fact from the host. One of another incarnation than the present one changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {

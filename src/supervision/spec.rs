@@ -114,6 +114,16 @@ pub enum ChildSpec {
     Supervisor(SupervisorSpec),
 }
 
+impl ChildSpec {
+    /// The agent, or those of the whole tree.
+    pub fn agents(&self) -> Vec<&AgentConfig> {
+        match self {
+            Self::Agent { config, .. } => vec![config],
+            Self::Supervisor(spec) => spec.agents(),
+        }
+    }
+}
+
 impl From<AgentConfig> for ChildSpec {
     /// An agent that has 5 s to stop.
     fn from(config: AgentConfig) -> Self {
@@ -195,6 +205,11 @@ fn check_rules(
 }
 
 impl SupervisorSpec {
+    /// The agents of the whole tree, in the order of their start.
+    pub fn agents(&self) -> Vec<&AgentConfig> {
+        self.children.iter().flat_map(ChildSpec::agents).collect()
+    }
+
     /// Checks its own values; those of its children are theirs.
     pub fn validate(&self) -> Result<(), InvalidSupervisorConfig> {
         check_rules(&self.id, self.intensity, self.backoff)

@@ -15,3 +15,4 @@ mod stop;
 mod supervisor;
 mod support;
 mod tree;
+mod trees;

@@ -12,7 +12,7 @@ use super::clock;
 use super::connection;
 use super::logger;
 use super::mail::{
-    self, AgentMail, AgentStart, Answer, Ask, EventsMail, SupervisorMail, Waiter, Word,
+    self, AgentMail, AgentStart, Answer, Ask, EventsMail, SupervisorMail, TreeCommand, Waiter, Word,
 };
 use super::names::{self, Part};
 use super::sys::{self, Permissions, Pid, Received};
@@ -25,7 +25,7 @@ use crate::message::{
 };
 use crate::supervision::{
     FailureSeverity, Figures, Input, LastWord, Now, Output, PreviousFailure, StartError,
-    SupervisionEvent, Supervisor,
+    SupervisionEvent, Supervisor, TreeError,
 };
 use crate::time::Instant;
 
@@ -36,6 +36,9 @@ pub(super) struct SupervisorStart {
     pub(super) max_agents: u32,
     /// The registered types: name, and the function that makes one.
     pub(super) types: Vec<(String, u32)>,
+    /// The declared trees, each a `SupervisorSpec` as JSON: they are started by each process of the
+    /// supervisor, also by one that takes the place of another.
+    pub(super) trees: Vec<String>,
     pub(super) supervision: SupervisionConfig,
     pub(super) log_level: u8,
 }
@@ -145,7 +148,19 @@ impl SupervisorHost {
         };
         // After a death of this process its agents are gone with it, and so is their input.
         host.tell_connection(&connection::Mail::ForgetAgents);
+        for tree in std::mem::take(&mut host.start.trees) {
+            // The config was checked as a whole before anything was started.
+            if let Err(error) = host.start_tree(&tree) {
+                log::error!("a declared tree is not started: {error}");
+            }
+        }
         host
+    }
+
+    fn start_tree(&mut self, spec: &str) -> Result<(), String> {
+        let spec = serde_json::from_str(spec).map_err(unwritable)?;
+        let started = self.engine.start_supervisor(clock::both(), spec);
+        started.map_err(|error| error.to_string())
     }
 
     /// Does what the engine decided.
@@ -284,6 +299,7 @@ impl SupervisorHost {
                 let limit = (limit as usize).clamp(1, AgentCommand::MAX_PAGE);
                 Ok(to_json(&self.engine.page(now.at, after.as_ref(), limit)))
             }
+            Ask::Tree { command } => self.tree(now, command),
             Ask::Drain => {
                 self.draining = true;
                 Ok(to_json(&json!({ "node_id": self.start.node_id })))
@@ -299,11 +315,7 @@ impl SupervisorHost {
     fn start(&mut self, now: Now, config: &str) -> Result<AgentId, WireError> {
         let mut config: AgentConfig = serde_json::from_str(config)
             .map_err(|error| WireError::bad_shape(error.to_string()))?;
-        if self.draining {
-            let doing = if self.stopping.is_some() { "stopping" } else { "draining" };
-            let text = format!("the node is {doing} and takes no new agents");
-            return Err(WireError::new(ErrorCode::Capacity, text));
-        }
+        self.takes_agents()?;
         if config.id.as_str().is_empty() {
             config.id = AgentId::new();
         }
@@ -314,6 +326,61 @@ impl SupervisorHost {
         let id = config.id.clone();
         self.engine.start(now, config).map_err(start_error)?;
         Ok(id)
+    }
+
+    fn tree(&mut self, now: Now, command: &str) -> Result<Vec<u8>, WireError> {
+        let command: TreeCommand = serde_json::from_str(command)
+            .map_err(|error| WireError::bad_shape(error.to_string()))?;
+        let agents = match &command {
+            TreeCommand::StartSupervisor { spec } => spec.agents(),
+            TreeCommand::StartChild { child, .. } => child.agents(),
+            _ => Vec::new(),
+        };
+        if let Some(agent) = agents.iter().find(|agent| !self.types.contains_key(&agent.agent_type))
+        {
+            return Err(self.unknown_type(&agent.agent_type));
+        }
+        let starts = matches!(
+            command,
+            TreeCommand::StartSupervisor { .. }
+                | TreeCommand::StartChild { .. }
+                | TreeCommand::RestartChild { .. }
+        );
+        if starts {
+            self.takes_agents()?;
+        }
+        let engine = &mut self.engine;
+        let done = match command {
+            TreeCommand::StartSupervisor { spec } => engine.start_supervisor(now, spec),
+            TreeCommand::StopSupervisor { id, grace } => engine.stop_supervisor(now, &id, grace),
+            TreeCommand::StartChild { supervisor, child } => {
+                engine.start_child(now, &supervisor, child)
+            }
+            TreeCommand::TerminateChild { supervisor, child } => {
+                engine.terminate_child(now, &supervisor, &child)
+            }
+            TreeCommand::RestartChild { supervisor, child } => {
+                engine.restart_child(now, &supervisor, &child)
+            }
+            TreeCommand::DeleteChild { supervisor, child } => {
+                engine.delete_child(now, &supervisor, &child)
+            }
+            TreeCommand::CountChildren { supervisor } => {
+                let counts = engine.count_children(&supervisor).map_err(tree_error)?;
+                return Ok(to_json(&counts));
+            }
+        };
+        done.map_err(tree_error)?;
+        Ok(to_json(&()))
+    }
+
+    fn takes_agents(&self) -> Result<(), WireError> {
+        if !self.draining {
+            return Ok(());
+        }
+        let doing = if self.stopping.is_some() { "stopping" } else { "draining" };
+        let text = format!("the node is {doing} and takes no new agents");
+        Err(WireError::new(ErrorCode::Capacity, text))
     }
 
     fn unknown_type(&self, name: &str) -> WireError {
@@ -636,6 +703,18 @@ fn start_error(error: StartError) -> WireError {
 
 fn unwritable(error: serde_json::Error) -> String {
     error.to_string()
+}
+
+fn tree_error(error: TreeError) -> WireError {
+    let code = match &error {
+        TreeError::Agent { error: start, .. } => start_error(start.clone()).code,
+        TreeError::Exists(_) | TreeError::Running(_) => ErrorCode::Exists,
+        TreeError::TooMany | TreeError::TooDeep { .. } => ErrorCode::Capacity,
+        TreeError::UnknownSupervisor(_) | TreeError::UnknownChild { .. } => ErrorCode::UnknownAgent,
+        TreeError::NotRunning(_) | TreeError::Restarting(_) => ErrorCode::AgentRestarting,
+        TreeError::Invalid { .. } => ErrorCode::BadShape,
+    };
+    WireError::new(code, error.to_string())
 }
 
 /// Our own types can always be written as JSON.
