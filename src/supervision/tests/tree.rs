@@ -524,6 +524,49 @@ mod random {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
+        /// Under `one_for_one` each start but the first of a child is one restart; no window has more
+        /// than are allowed, however the delays fall.
+        #[test]
+        fn no_window_has_more_restarts_than_the_intensity_allows(
+            max_restarts in 0u32..6,
+            period_ms in 1u64..4_000,
+            min_ms in 0u64..1_000,
+            events in prop::collection::vec(
+                prop_oneof![
+                    6 => any::<usize>().prop_map(Event::Crash),
+                    10 => any::<usize>().prop_map(Event::Hello),
+                    5 => (0u64..1_500).prop_map(Event::Pass),
+                ],
+                1..150,
+            ),
+        ) {
+            let period = Duration::from_millis(period_ms);
+            let intensity = Intensity { max_restarts, period };
+            // The node lets the tree go at its first end: then it is seen from its start to its end.
+            let node = Intensity { max_restarts: 0, period };
+            let config = SupervisorConfig { intensity: node, ..Default::default() };
+            let mut host = Slow { sim: Sim::new(config), alive: BTreeMap::new() };
+            let backoff = Backoff { min: Duration::from_millis(min_ms), ..Default::default() };
+            let now = host.sim.now();
+            let spec = SupervisorSpec { intensity, backoff, ..abc(Strategy::OneForOne) };
+            host.sim.supervisor.start_supervisor(now, spec).expect("a valid tree");
+            host.carry_out();
+            let mut seen = BTreeMap::new();
+            let mut restarts = Vec::new();
+            for event in events {
+                host.take(event);
+                for (id, (incarnation, _)) in &host.alive {
+                    if seen.insert(id.clone(), *incarnation).is_some_and(|old| old != *incarnation) {
+                        restarts.push(host.sim.elapsed);
+                    }
+                }
+            }
+            for (i, first) in restarts.iter().enumerate() {
+                let within = restarts[i..].iter().filter(|at| **at - *first <= period).count();
+                prop_assert!(within <= max_restarts as usize, "{restarts:?}");
+            }
+        }
+
         /// No agent runs twice (in `carry_out`); what is at rest is running, ended for good, or
         /// failed; and all of it can be stopped.
         #[test]
