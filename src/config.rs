@@ -217,6 +217,8 @@ impl NodeConfig {
     pub fn check(&self, types: &[&str]) -> Result<(), String> {
         let supervisor = self.supervision.supervisor(self.max_agents);
         supervisor.validate().map_err(|error| error.to_string())?;
+        self.supervision.detection.validate().map_err(|error| error.to_string())?;
+        self.supervision.alerts.validate().map_err(|error| error.to_string())?;
         if self.agents.len() > self.max_agents as usize {
             let (agents, most) = (self.agents.len(), self.max_agents);
             return Err(format!("there are {agents} agents, and max_agents is {most}"));

@@ -87,6 +87,11 @@ impl Alert {
     pub fn subject(&self) -> String {
         Subject::supervision_alert(self.severity)
     }
+
+    /// Whether it says no more than one event that was told already, and which its key names.
+    pub fn is_single_event(&self) -> bool {
+        self.key.contains('.')
+    }
 }
 
 /// What became of what was raised.

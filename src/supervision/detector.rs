@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! SupervisionEvent ──▶ windows of failures ─┐
-//!                      pace of each agent ──┴─▶ rule: count ≥ threshold, and
-//!                                                     count ≥ factor × usual ──▶ DetectedPattern
+//!                      pace of each agent ──┴─▶ rule: count ≥ threshold + factor × usual
+//!                                                     └──▶ DetectedPattern
 //! ```
 
 mod agents;
@@ -91,9 +91,9 @@ pub struct DetectedPattern {
     pub confidence: f64,
     /// What there is of it in the window: failures, or agents.
     pub count: u32,
-    /// So many are a pattern.
+    /// So many are a pattern, where nothing is usual.
     pub threshold: u32,
-    /// So many are usual in such a window.
+    /// So many are usual in such a window: the average of the last hundred of them or so.
     pub usual: f64,
     /// How far back this looks. Slow agents are slow now.
     pub window_ms: u64,
@@ -422,8 +422,8 @@ impl PatternDetector {
     }
 
     fn is_unusual(&self, evidence: Evidence) -> bool {
-        evidence.count >= evidence.threshold
-            && f64::from(evidence.count) >= self.config.baseline_factor * evidence.usual
+        let unusual = f64::from(evidence.threshold) + self.config.baseline_factor * evidence.usual;
+        f64::from(evidence.count) >= unusual
     }
 
     /// A rule holds: tells of it when that begins, when it gets worse, and from time to time.

@@ -188,6 +188,8 @@ pub(crate) enum EventsMail<'a> {
     Watch { waiter: Waiter },
     /// Answer when what was told before is published.
     Flush { waiter: Waiter },
+    /// It is time to look at the clock.
+    Tick,
 }
 
 /// What the store is asked; answered with a `StoreResponse` in an [`Answer::Ok`].

@@ -28,7 +28,7 @@ pub(super) struct Agent {
     pub(super) id: AgentId,
     /// How many entries of each window are its own.
     pub(super) in_window: [u16; Windows::COUNT],
-    /// Nobody has this id any more; the slot is free once no window knows it.
+    /// It has ended for good; its slot is free once no window knows it, unless it comes back.
     is_gone: bool,
     heard: Instant,
     scanned: u32,
@@ -62,6 +62,7 @@ impl Agents {
         if let Some(&slot) = self.by_id.get(id) {
             if let Some(agent) = self.get(slot) {
                 agent.heard = now;
+                agent.is_gone = false;
             }
             return Some(slot);
         }
@@ -81,7 +82,6 @@ impl Agents {
                 *self.slots.get_mut(slot as usize)? = agent;
                 slot
             }
-            // The gone ones that a window still knows count as well: there are only so many slots.
             None if self.slots.len() >= Self::MAX => {
                 self.untracked += 1;
                 return None;
@@ -105,7 +105,7 @@ impl Agents {
 
     /// The agent has ended for good.
     pub(super) fn forget(&mut self, id: &AgentId) {
-        let Some(slot) = self.by_id.remove(id) else { return };
+        let Some(&slot) = self.by_id.get(id) else { return };
         let Some(agent) = self.slots.get_mut(slot as usize) else { return };
         self.slow -= u32::from(agent.pace.is_slow);
         agent.pace = Pace::default();
@@ -127,6 +127,7 @@ impl Agents {
     fn free_if_unknown(&mut self, slot: u32) {
         if let Some(agent) = self.slots.get(slot as usize) {
             if agent.is_gone && agent.in_window == [0; Windows::COUNT] {
+                self.by_id.remove(&agent.id);
                 self.free.push(slot);
             }
         }

@@ -16,7 +16,8 @@ pub struct DetectionConfig {
     /// How far back `resource_exhaustion` and `network_partition` look, 100 ms to 1 hour.
     /// Default: 1 min.
     pub long_window: Duration,
-    /// How many times what is usual is no longer usual, 1 to 1000. Default: 3.
+    /// A count is unusual from its threshold and this many times what is usual on, 1 to 1000.
+    /// Default: 3.
     pub baseline_factor: f64,
     /// So many deaths in the window are a spike, 2 to 4096. Default: 10.
     pub spike_failures: u32,
@@ -24,7 +25,7 @@ pub struct DetectionConfig {
     pub cascade_agents: u32,
     /// So many failures for want of a resource are an exhaustion, 2 to 4096. Default: 5.
     pub exhaustion_failures: u32,
-    /// So many agents that cannot reach others are a partition, 2 to 4096. Default: 3.
+    /// So many agents that cannot reach others are a partition, 2 to 4096. Default: 5.
     pub partition_agents: u32,
     /// So many slow agents are a degradation, 1 to 4096. Default: 3.
     pub slow_agents: u32,
@@ -57,7 +58,7 @@ impl Default for DetectionConfig {
             spike_failures: 10,
             cascade_agents: 5,
             exhaustion_failures: 5,
-            partition_agents: 3,
+            partition_agents: 5,
             slow_agents: 3,
             slow_factor: 4.0,
             slow_min: Duration::from_millis(50),

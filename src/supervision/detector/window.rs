@@ -52,9 +52,12 @@ pub(super) struct Window {
     counts_agents: bool,
     dependent: u32,
     deaths: u32,
-    /// The average of what was in the window at the end of each of its lengths.
+    /// The average of what was in the window at the end of each of its lengths, but for the last.
     usual: f64,
     lengths: u32,
+    /// What was in it at the end of the last length: it may be there now, and what there is now is
+    /// not to be compared with itself.
+    last: f64,
     next_sample: Instant,
     pub(super) left_early: u64,
 }
@@ -78,6 +81,7 @@ impl Window {
             deaths: 0,
             usual: 0.0,
             lengths: 0,
+            last: 0.0,
             next_sample: Instant::START + length,
             left_early: 0,
         }
@@ -124,7 +128,8 @@ impl Window {
     fn sample(&mut self, count: f64) {
         self.lengths = self.lengths.saturating_add(1);
         let share = 1.0 / f64::from((self.lengths.saturating_add(Self::QUIET)).min(Self::MEMORY));
-        self.usual += (count - self.usual) * share;
+        self.usual += (self.last - self.usual) * share;
+        self.last = count;
     }
 
     fn expire(&mut self, agents: &mut Agents, now: Instant) {
@@ -147,11 +152,6 @@ impl Window {
         } else {
             self.entries.len() as u32
         }
-    }
-
-    /// How many failures there are.
-    pub(super) fn failures(&self) -> u32 {
-        self.entries.len() as u32
     }
 
     pub(super) fn agents(&self) -> u32 {
