@@ -7,6 +7,7 @@ mod child;
 mod death;
 mod detector;
 mod event;
+mod group;
 mod health;
 mod intensity;
 mod outbox;
@@ -29,10 +30,13 @@ pub use event::{
     RecoveryAction, RecoveryOutcome, SupervisionEvent,
 };
 pub use intensity::{Intensity, RestartHistory};
-pub use port::{Figures, Input, LastWord, Now, Output};
+pub use port::{Figures, Input, LastWord, Now, Output, PreviousFailure};
 pub use processor::{
     CriticalFailureHandler, SupervisionEventHandler, SupervisionEventProcessor, SupervisionFinding,
     TooManyHandlers,
 };
-pub use spec::{InvalidSupervisorConfig, SupervisorConfig};
-pub use supervisor::{StartError, Supervisor, UnknownAgent};
+pub use spec::{
+    ChildCounts, ChildSpec, InvalidSupervisorConfig, Shutdown, Strategy, SupervisorConfig,
+    SupervisorSpec,
+};
+pub use supervisor::{StartError, Supervisor, TreeError, UnknownAgent};

@@ -9,6 +9,7 @@ use super::clock;
 use super::logger;
 use super::mail::{self, Answer, EventsMail, MainMail, Waiter};
 use super::names;
+use super::observed::Observed;
 use super::sys::{self, Pid, Received};
 use super::timer::Timer;
 use crate::log_line::OnceAMinute;
@@ -49,9 +50,11 @@ pub(super) fn process() {
         }
         sys::read_message(&mut buffer);
         match postcard::from_bytes(&buffer) {
-            Ok(EventsMail::Publish { subject, source, severity, payload }) => {
+            Ok(EventsMail::Publish { subject, source, severity, payload, observed }) => {
                 events.publish(subject, source, severity, payload);
-                events.process(subject, payload);
+                if let Some(observed) = observed {
+                    events.process(subject, &observed);
+                }
             }
             Ok(EventsMail::Tick) => events.tick(),
             Ok(EventsMail::Watch { waiter }) => events.watch(waiter),
@@ -105,17 +108,12 @@ impl Events {
         mail::answer(waiter, &Answer::Ok(&[]));
     }
 
-    /// Looks for patterns in an event that was told. It is read for that only if it can matter.
-    fn process(&mut self, subject: &str, payload: &[u8]) {
-        if !self.processor.wants(subject) {
-            return;
-        }
-        match serde_json::from_slice(payload) {
-            Ok(event) => {
-                self.processor.handle(clock::both(), subject, &event);
-                self.tell_findings();
-            }
-            Err(error) => log::error!(subject; "an event cannot be read: {error}"),
+    /// Looks for patterns in what was told.
+    fn process(&mut self, subject: &str, observed: &Observed<'_>) {
+        if self.processor.wants(subject) {
+            let now = clock::both();
+            self.processor.handle(now, subject, &observed.event(now.wall));
+            self.tell_findings();
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::observed::Observed;
 use super::sys::{self, Pid, Received};
 use crate::supervision::FailureType;
 use crate::text::utf8;
@@ -101,6 +102,8 @@ pub(crate) struct AgentStart {
     /// The `AgentConfig`, as JSON: its `args` are of any shape.
     pub(crate) config: String,
     pub(crate) incarnation: u64,
+    /// What its last life ended with, as JSON, where that was a failure.
+    pub(crate) previous: Option<String>,
     pub(crate) supervisor: u64,
     /// The function that makes the agent: an index into the module's table.
     pub(crate) factory: u32,
@@ -176,13 +179,15 @@ pub(crate) enum Answer<'a> {
 pub(crate) enum EventsMail<'a> {
     /// Never sent: see [`REPLY`].
     Reply,
-    /// Publish an event: its subject, its payload as JSON, its severity for the envelope.
+    /// Publish an event: its subject, its payload as JSON, its severity for the envelope; and what
+    /// the detection looks at, so that it need not read the JSON.
     Publish {
         subject: &'a str,
         source: Option<&'a str>,
         severity: Option<&'a str>,
         #[serde(with = "serde_bytes")]
         payload: &'a [u8],
+        observed: Option<Observed<'a>>,
     },
     /// Send a copy of every event to the waiter's process as well, until it dies.
     Watch { waiter: Waiter },
