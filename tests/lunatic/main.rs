@@ -9,6 +9,7 @@ mod facade;
 mod messages;
 #[cfg(feature = "wasm-nats")]
 mod nats;
+mod pool;
 mod sandbox;
 mod state;
 mod stop;

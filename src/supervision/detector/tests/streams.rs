@@ -195,7 +195,9 @@ fn scenarios() -> Vec<Scenario> {
         with("50 agents answer in 200 to 400 ms from now on", PerformanceDegradation, {
             |stream, rng, at| {
                 for (ms, event) in &mut stream.0 {
-                    let SupervisionEvent::Health { agent_id, metrics, .. } = event else { continue };
+                    let SupervisionEvent::Health { agent_id, metrics, .. } = event else {
+                        continue;
+                    };
                     let number = agent_id.as_str().trim_start_matches("agent-").parse::<u64>();
                     let is_hit = number.is_ok_and(|number| number < 50);
                     if *ms >= at && is_hit && metrics.response_time_ms.is_some() {
@@ -215,11 +217,15 @@ fn scenarios() -> Vec<Scenario> {
         with("one agent hits its memory limit every 10 s", Exhaustion, |stream, _, at| {
             (0..12).for_each(|n| stream.death(at + n * 10 * SECOND, 7, ResourceExhaustion));
         }),
-        with("20 agents lose the network within 5 s", Pattern::NetworkPartition, |stream, rng, at| {
-            for agent in 0..20 {
-                stream.error(at + rng.below(5 * SECOND), agent, NetworkPartition);
-            }
-        }),
+        with(
+            "20 agents lose the network within 5 s",
+            Pattern::NetworkPartition,
+            |stream, rng, at| {
+                for agent in 0..20 {
+                    stream.error(at + rng.below(5 * SECOND), agent, NetworkPartition);
+                }
+            },
+        ),
         with("8 agents lose the network, 8 s apart", Pattern::NetworkPartition, |stream, _, at| {
             (0..8).for_each(|n| stream.error(at + n * 8 * SECOND, n, NetworkPartition));
         }),
