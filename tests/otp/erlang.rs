@@ -9,9 +9,13 @@ use std::process::{Command, Output, Stdio};
 /// With `OTP_REQUIRED` set, there has to be one.
 pub(crate) fn traces(files: &[PathBuf]) -> Option<Vec<Trace>> {
     let driver = here().join("driver.escript");
-    let Some(Output { status, stdout, stderr }) = run(Command::new("escript").arg(driver).args(files))
+    let Some(Output { status, stdout, stderr }) =
+        run(Command::new("escript").arg(driver).args(files))
     else {
-        assert!(env::var_os("OTP_REQUIRED").is_none(), "OTP_REQUIRED is set, and there is no escript");
+        assert!(
+            env::var_os("OTP_REQUIRED").is_none(),
+            "OTP_REQUIRED is set, and there is no escript"
+        );
         println!("skipped: there is no escript in the PATH (Debian: apt-get install erlang-base)");
         return None;
     };

@@ -19,10 +19,12 @@ pub(crate) fn combinations() -> String {
                     for siblings in RESTARTS {
                         for shutdown in ["5000", "kill"] {
                             let (first, reason) = end.split_once(' ').unwrap_or((end, ""));
-                            let name =
-                                format!("{strategy} {end} {position} {restart} among {siblings} {shutdown}");
+                            let name = format!(
+                                "{strategy} {end} {position} {restart} among {siblings} {shutdown}"
+                            );
                             writeln!(text, "scenario {name}").unwrap();
-                            writeln!(text, "supervisor root {strategy} 2/60 permanent infinity").unwrap();
+                            writeln!(text, "supervisor root {strategy} 2/60 permanent infinity")
+                                .unwrap();
                             for (at, id) in IDS.iter().take(3).enumerate() {
                                 let restart = if at == position { restart } else { siblings };
                                 writeln!(text, "  worker {id} {restart} {shutdown}").unwrap();
@@ -75,12 +77,14 @@ impl History {
     }
 
     fn supervisor(&mut self, text: &mut String, level: usize) {
-        let id = if level == 0 { "root".to_owned() } else { format!("s{}", self.supervisors.len()) };
+        let id =
+            if level == 0 { "root".to_owned() } else { format!("s{}", self.supervisors.len()) };
         let strategy = self.random.one_of(&STRATEGIES);
         let intensity = self.random.below(4);
         let restart = if level == 0 { "permanent" } else { self.restart() };
         let indent = "  ".repeat(level);
-        writeln!(text, "{indent}supervisor {id} {strategy} {intensity}/60 {restart} infinity").unwrap();
+        writeln!(text, "{indent}supervisor {id} {strategy} {intensity}/60 {restart} infinity")
+            .unwrap();
         self.supervisors.push(id.clone());
         for _ in 0..1 + self.random.below(4) {
             if level < 2 && self.random.below(3) == 0 {
@@ -98,7 +102,8 @@ impl History {
     /// A worker with a name of its own, while there are any.
     fn worker(&mut self) -> Option<String> {
         let id = IDS.get(self.workers.len())?;
-        let (restart, shutdown) = (self.restart(), self.random.one_of(&["5000", "infinity", "kill"]));
+        let (restart, shutdown) =
+            (self.restart(), self.random.one_of(&["5000", "infinity", "kill"]));
         self.workers.push((*id).to_owned());
         Some(format!("worker {id} {restart} {shutdown}"))
     }

@@ -64,8 +64,10 @@ fn what_is_recorded_is_what_erlang_does() {
             let text: String = traces.iter().map(Trace::to_string).collect();
             fs::write(&record, text).expect("it can be written");
         }
-        let names: Vec<_> =
-            scenario::read(&fs::read_to_string(&file).unwrap()).into_iter().map(|s| s.name).collect();
+        let names: Vec<_> = scenario::read(&fs::read_to_string(&file).unwrap())
+            .into_iter()
+            .map(|s| s.name)
+            .collect();
         assert_eq!(names, traces.iter().map(|t| t.scenario.clone()).collect::<Vec<_>>());
         let before = fs::read_to_string(&record).unwrap_or_else(|e| panic!("{record:?}: {e}"));
         assert_eq!(erlang::read(&before), traces, "{}", record.display());
