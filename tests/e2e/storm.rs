@@ -113,8 +113,6 @@ async fn agents_that_keep_dying_are_neither_lost_nor_doubled() {
         );
     }
     each_answers_once(&client, storm.agents).await;
-    let status = client.command(json!("Status")).await;
-    assert_eq!(status["counters"]["events_dropped"], json!(0), "{status}");
     println!(
         "{killed} of {} agents killed; {} answers of the others, the slowest took {} ms",
         storm.agents,

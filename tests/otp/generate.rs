@@ -141,19 +141,17 @@ impl History {
             11 | 12 => format!("start_fails {worker} {}", 1 + self.random.below(3)),
             13 | 14 => format!("terminate_child {supervisor} {child}"),
             15 | 16 => format!("restart_child {supervisor} {child}"),
-            17 => format!("delete_child {supervisor} {child}"),
-            _ => {
-                let supervisors = self.supervisors.len() as u64;
-                let supervisor = self.supervisors[self.random.below(supervisors) as usize].clone();
-                match self.worker() {
-                    Some(spec) => {
-                        let id = self.workers.last().expect("it was just made").clone();
-                        self.children.push((supervisor.clone(), id));
-                        format!("start_child {supervisor} {spec}")
-                    }
-                    None => format!("crash {worker}"),
+            // Only of the root, which is not restarted: see DELIBERATE in main.rs.
+            17 if supervisor == "root" => format!("delete_child {supervisor} {child}"),
+            18 => match self.worker() {
+                Some(spec) => {
+                    let id = self.workers.last().expect("it was just made").clone();
+                    self.children.push(("root".to_owned(), id));
+                    format!("start_child root {spec}")
                 }
-            }
+                None => format!("crash {worker}"),
+            },
+            _ => format!("crash {worker}"),
         }
     }
 }

@@ -55,6 +55,19 @@ pub(crate) enum Shutdown {
     Infinity,
 }
 
+impl Supervisor {
+    /// The names of itself and of all supervisors below.
+    pub(crate) fn supervisors(&self) -> Vec<&str> {
+        let mut names = vec![self.id.as_str()];
+        for child in &self.children {
+            if let Child::Supervisor(inner) = child {
+                names.extend(inner.supervisors());
+            }
+        }
+        names
+    }
+}
+
 /// All scenarios of a file.
 pub(crate) fn read(text: &str) -> Vec<Scenario> {
     let lines: Vec<&str> = text
