@@ -5,6 +5,7 @@ mod backoff;
 mod child;
 mod death;
 mod event;
+mod group;
 mod health;
 mod intensity;
 mod outbox;
@@ -21,6 +22,9 @@ pub use event::{
     RecoveryAction, RecoveryOutcome, SupervisionEvent,
 };
 pub use intensity::{Intensity, RestartHistory};
-pub use port::{Figures, Input, LastWord, Now, Output};
-pub use spec::{InvalidSupervisorConfig, SupervisorConfig};
-pub use supervisor::{StartError, Supervisor, UnknownAgent};
+pub use port::{Figures, Input, LastWord, Now, Output, PreviousFailure};
+pub use spec::{
+    ChildCounts, ChildSpec, InvalidSupervisorConfig, Shutdown, Strategy, SupervisorConfig,
+    SupervisorSpec,
+};
+pub use supervisor::{StartError, Supervisor, TreeError, UnknownAgent};

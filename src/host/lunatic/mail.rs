@@ -101,6 +101,8 @@ pub(crate) struct AgentStart {
     /// The `AgentConfig`, as JSON: its `args` are of any shape.
     pub(crate) config: String,
     pub(crate) incarnation: u64,
+    /// What its last life ended with, as JSON, where that was a failure.
+    pub(crate) previous: Option<String>,
     pub(crate) supervisor: u64,
     /// The function that makes the agent: an index into the module's table.
     pub(crate) factory: u32,

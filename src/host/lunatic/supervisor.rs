@@ -24,8 +24,8 @@ use crate::message::{
     WireError,
 };
 use crate::supervision::{
-    FailureSeverity, Figures, Input, LastWord, Now, Output, StartError, SupervisionEvent,
-    Supervisor,
+    FailureSeverity, Figures, Input, LastWord, Now, Output, PreviousFailure, StartError,
+    SupervisionEvent, Supervisor,
 };
 use crate::time::Instant;
 
@@ -152,7 +152,15 @@ impl SupervisorHost {
     fn work(&mut self) {
         loop {
             match self.engine.poll_output() {
-                Output::Spawn { id, incarnation, config } => self.spawn(&id, incarnation, &config),
+                Output::Spawn { id, incarnation, config, is_new, previous } => {
+                    if self.spawn(&id, incarnation, &config, previous.as_ref())
+                        && is_new
+                        && config.nats_enabled
+                    {
+                        self.subscribe(&id);
+                    }
+                    self.answer_spawned(&id, incarnation);
+                }
                 Output::Stop { id, incarnation } => {
                     // First, so that who asks from now on learns at once that nobody is there.
                     self.tell_connection(&connection::Mail::UnsubscribeAgent { id: id.as_str() });
@@ -168,7 +176,7 @@ impl SupervisorHost {
                 }
                 Output::AgentEvent(event) => {
                     self.publish_agent(&event);
-                    self.hide_if_failed(&event);
+                    self.hide_if_over(&event);
                 }
                 Output::StartRefused { id, reason, .. } => self.start_refused(&id, &reason),
                 Output::Removed { id, killed, .. } => self.removed(&id, killed),
@@ -335,28 +343,37 @@ impl SupervisorHost {
         }
     }
 
-    fn spawn(&mut self, id: &AgentId, incarnation: u64, config: &AgentConfig) {
-        match self.spawn_process(id, incarnation, config) {
+    /// Whether there is a process now.
+    fn spawn(
+        &mut self,
+        id: &AgentId,
+        incarnation: u64,
+        config: &AgentConfig,
+        previous: Option<&PreviousFailure>,
+    ) -> bool {
+        match self.spawn_process(id, incarnation, config, previous) {
             Ok(child) => {
                 self.links.insert(child.link, (id.clone(), incarnation));
                 self.children.insert(id.clone(), child);
-                if let Some(waiter) = self.spawning.remove(id) {
-                    if config.nats_enabled {
-                        self.subscribe(id);
-                    }
-                    let spawned = Spawned {
-                        agent_id: id.clone(),
-                        node_id: self.start.node_id.clone(),
-                        incarnation,
-                    };
-                    mail::answer(waiter, &Answer::Ok(&to_json(&spawned)));
-                }
+                true
             }
             Err(reason) => {
                 let refused = Input::SpawnRefused { id: id.clone(), incarnation, reason };
                 self.engine.handle(clock::both(), refused);
+                false
             }
         }
+    }
+
+    /// Answers who waits for the first process of an agent, once it is there.
+    fn answer_spawned(&mut self, id: &AgentId, incarnation: u64) {
+        if self.child(id, incarnation).is_none() {
+            return;
+        }
+        let Some(waiter) = self.spawning.remove(id) else { return };
+        let spawned =
+            Spawned { agent_id: id.clone(), node_id: self.start.node_id.clone(), incarnation };
+        mail::answer(waiter, &Answer::Ok(&to_json(&spawned)));
     }
 
     fn spawn_process(
@@ -364,6 +381,7 @@ impl SupervisorHost {
         id: &AgentId,
         incarnation: u64,
         config: &AgentConfig,
+        previous: Option<&PreviousFailure>,
     ) -> Result<Child, String> {
         const MIB: u64 = 1 << 20;
         let factory = *self.types.get(&config.agent_type).ok_or("its type is not registered")?;
@@ -375,8 +393,9 @@ impl SupervisorHost {
         let link = mail::new_tag();
         let pid = sys::spawn(&permissions, Some(link), agent::process)?;
         let start = AgentStart {
-            config: serde_json::to_string(config).map_err(|error| error.to_string())?,
+            config: serde_json::to_string(config).map_err(unwritable)?,
             incarnation,
+            previous: previous.map(serde_json::to_string).transpose().map_err(unwritable)?,
             supervisor: sys::this().0,
             factory,
             log_level: self.start.log_level,
@@ -395,10 +414,11 @@ impl SupervisorHost {
         }
     }
 
-    /// An agent that has failed is listed, but nobody can reach it: with its name still there it
-    /// would look as if it were being restarted, for ever.
-    fn hide_if_failed(&mut self, event: &AgentEvent) {
-        if let AgentEvent::StateChanged { agent_id, new_state: AgentStatus::Failed, .. } = event {
+    /// An agent that has failed, or a declared one that has ended, is listed, but nobody can reach
+    /// it: with its name still there it would look as if it were being restarted, for ever.
+    fn hide_if_over(&mut self, event: &AgentEvent) {
+        use AgentStatus::{Failed, Terminated};
+        if let AgentEvent::StateChanged { agent_id, new_state: Failed | Terminated, .. } = event {
             self.hide(agent_id);
         }
     }
@@ -409,7 +429,6 @@ impl SupervisorHost {
     }
 
     fn removed(&mut self, id: &AgentId, killed: bool) {
-        self.hide(id);
         if killed {
             self.overran(id);
         } else if let Some(stopping) = self.stopping.as_mut() {
@@ -547,9 +566,10 @@ impl SupervisorHost {
 
     /// Whether NATS is to reach an agent: not one that has failed, or was told to stop.
     fn takes_input(&self, id: &AgentId) -> bool {
-        use AgentStatus::{Failed, Stopping};
+        use AgentStatus::{Created, Failed, Stopping, Terminated};
         let enabled = self.engine.agent_config(id).is_some_and(|config| config.nats_enabled);
-        let ends = matches!(self.engine.status(id), Some((Stopping | Failed, _)));
+        let ends =
+            matches!(self.engine.status(id), Some((Created | Stopping | Terminated | Failed, _)));
         enabled && !ends
     }
 
@@ -612,6 +632,10 @@ fn start_error(error: StartError) -> WireError {
         StartError::Invalid(invalid) => return invalid.clone().into(),
     };
     WireError::new(code, error.to_string())
+}
+
+fn unwritable(error: serde_json::Error) -> String {
+    error.to_string()
 }
 
 /// Our own types can always be written as JSON.

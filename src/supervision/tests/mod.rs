@@ -4,6 +4,7 @@
 mod deadlines;
 mod histories;
 mod rules;
+mod tree;
 
 use std::time::Duration;
 
