@@ -50,8 +50,10 @@ pub(crate) fn histories(seed: u64, count: usize) -> String {
     for number in 0..count {
         let mut history = History { random: Random(seed + number as u64), ..Default::default() };
         writeln!(text, "scenario history {}", seed + number as u64).unwrap();
+        let mut tree = String::new();
+        history.supervisor(&mut tree, 0);
         history.settings(&mut text);
-        history.supervisor(&mut text, 0);
+        text.push_str(&tree);
         history.steps(&mut text);
     }
     text
@@ -62,6 +64,8 @@ pub(crate) fn histories(seed: u64, count: usize) -> String {
 struct History {
     random: Random,
     workers: Vec<String>,
+    /// Those that never do as they are told; each stop of one takes its grace.
+    stubborn: Vec<String>,
     supervisors: Vec<String>,
     /// Each child with its supervisor.
     children: Vec<(String, String)>,
@@ -70,6 +74,9 @@ struct History {
 impl History {
     /// A start in ten meets with one that fails.
     fn settings(&mut self, text: &mut String) {
+        for id in std::mem::take(&mut self.stubborn) {
+            writeln!(text, "ignores_stop {id}").unwrap();
+        }
         if self.random.below(10) == 0 {
             let id = self.random.one_of(&IDS[..4]);
             writeln!(text, "start_fails {id} 1").unwrap();
@@ -91,7 +98,7 @@ impl History {
                 let inner = format!("s{}", self.supervisors.len());
                 self.children.push((id.clone(), inner));
                 self.supervisor(text, level + 1);
-            } else if let Some(worker) = self.worker() {
+            } else if let Some(worker) = self.worker(true) {
                 writeln!(text, "{indent}  {worker}").unwrap();
                 let worker = self.workers.last().expect("it was just made").clone();
                 self.children.push((id.clone(), worker));
@@ -100,10 +107,14 @@ impl History {
     }
 
     /// A worker with a name of its own, while there are any.
-    fn worker(&mut self) -> Option<String> {
+    fn worker(&mut self, declared: bool) -> Option<String> {
         let id = IDS.get(self.workers.len())?;
-        let (restart, shutdown) =
-            (self.restart(), self.random.one_of(&["5000", "infinity", "kill"]));
+        let restart = self.restart();
+        let mut shutdown = self.random.one_of(&["5000", "infinity", "kill"]);
+        if declared && self.random.below(40) == 0 {
+            shutdown = "10";
+            self.stubborn.push((*id).to_owned());
+        }
         self.workers.push((*id).to_owned());
         Some(format!("worker {id} {restart} {shutdown}"))
     }
@@ -143,7 +154,7 @@ impl History {
             15 | 16 => format!("restart_child {supervisor} {child}"),
             // Only of the root, which is not restarted: see DELIBERATE in main.rs.
             17 if supervisor == "root" => format!("delete_child {supervisor} {child}"),
-            18 => match self.worker() {
+            18 => match self.worker(false) {
                 Some(spec) => {
                     let id = self.workers.last().expect("it was just made").clone();
                     self.children.push(("root".to_owned(), id));

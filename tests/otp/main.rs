@@ -138,12 +138,14 @@ fn compare(scenarios: &[Scenario], erlang: &[Trace]) {
                     wrong.push(format!("{} ({start_failure:?}): {difference}", scenario.name));
                     break;
                 }
-                (None, Some((name, why))) => wrong.push(format!("{name}: no difference, but {why}")),
+                (None, Some((name, why))) => {
+                    wrong.push(format!("{name}: no difference, but {why}"))
+                }
                 _ => {}
             }
         }
     }
-    let (of, shown) = (scenarios.len(), wrong.iter().take(std::env::var("OTP_SHOW").map_or(10, |n| n.parse().unwrap())).cloned().collect::<Vec<_>>());
+    let (of, shown) = (scenarios.len(), wrong.iter().take(10).cloned().collect::<Vec<_>>());
     assert!(wrong.is_empty(), "{} of {of} scenarios differ\n{}", wrong.len(), shown.join("\n"));
 }
 
@@ -168,7 +170,8 @@ fn comparable(scenario: &Scenario, line: &str, theirs: &str) -> String {
         let ended = event.strip_prefix("stop ");
         !ended.is_some_and(|name| supervisors.contains(&name))
     };
-    let is_count = |count: &&str| alive.contains(&name_of(count)) || count.split('/').nth(1) != Some("0");
+    let is_count =
+        |count: &&str| alive.contains(&name_of(count)) || count.split('/').nth(1) != Some("0");
     let events: Vec<&str> = events.split(", ").filter(is_event).collect();
     let counts: Vec<&str> = counts.split(", ").filter(is_count).collect();
     format!("{step}: {} | {running} | {}", events.join(", "), counts.join(", "))
