@@ -58,8 +58,6 @@ struct Host {
     stubborn: BTreeSet<String>,
     facts: VecDeque<Input>,
     events: Vec<String>,
-    /// Agents that were added, and did not start.
-    refused: BTreeSet<String>,
 }
 
 impl Host {
@@ -79,7 +77,6 @@ impl Host {
             stubborn: BTreeSet::new(),
             facts: VecDeque::new(),
             events: Vec::new(),
-            refused: BTreeSet::new(),
         }
     }
 
