@@ -3,9 +3,9 @@
 %% the children of a one_for_one supervisor are killed one after the other, each once, and the
 %% registered name is called until it answers. Prints {"median_us","p99_us","restarts"}.
 %%
-%%   restart.escript poll|told RESTARTS
+%%   restart.escript polled|told RESTARTS
 %%
-%% poll   looks at the name again and again
+%% polled looks at the name again and again
 %% told   waits until the replacement says in its init that it is there, and then calls it
 -module(restart).
 -mode(compile).
@@ -26,7 +26,7 @@ main([How, Restarts]) ->
     At = fun(Share) -> lists:nth(trunc(Count * Share) + 1, Times) / 1000 end,
     io:format("{\"median_us\":~.3f,\"p99_us\":~.3f,\"restarts\":~b}~n", [At(0.5), At(0.99), Count]);
 main(_) ->
-    io:format(standard_error, "usage: restart.escript poll|told RESTARTS~n", []),
+    io:format(standard_error, "usage: restart.escript polled|told RESTARTS~n", []),
     halt(2).
 
 gather(_, Wanted, Times) when length(Times) >= Wanted -> Times;
@@ -35,7 +35,7 @@ gather(Round, Wanted, Times) -> gather(Round, Wanted, Round() ++ Times).
 %% With a fresh tree. In ns.
 round_of(How) ->
     Names = [list_to_atom("child_" ++ integer_to_list(N)) || N <- lists:seq(1, ?CHILDREN)],
-    Told = case How of told -> self(); poll -> none end,
+    Told = case How of told -> self(); polled -> none end,
     {ok, Sup} = supervisor:start_link(?MODULE, {supervisor, Names, Told}),
     [answered = gen_server:call(Name, question) || Name <- Names],
     flush(),
@@ -52,13 +52,13 @@ restart(How, Name) ->
     ok = wait(How, Name, Pid),
     erlang:monotonic_time(nanosecond) - Killed.
 
-wait(poll, Name, Dead) ->
+wait(polled, Name, Dead) ->
     case whereis(Name) of
         Pid when is_pid(Pid), Pid =/= Dead ->
             answered = gen_server:call(Pid, question),
             ok;
         _ ->
-            wait(poll, Name, Dead)
+            wait(polled, Name, Dead)
     end;
 wait(told, Name, _) ->
     receive {up, Name} -> ok after 10000 -> exit(not_restarted) end,
