@@ -12,7 +12,7 @@ use serde_json::{json, Value};
 use super::{InvalidSetting, NatsUrls, NodeConfig};
 use crate::agent::AgentId;
 use crate::log_line::LogFormat;
-use crate::supervision::Intensity;
+use crate::supervision::{Intensity, SupervisorConfig};
 
 /// A setting of one value.
 pub(super) struct Setting {
@@ -105,6 +105,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::Switch(|c, on| c.supervision.enabled = on) },
     Setting { key: "supervision.health_check_interval_ms", env: &[], show: |c| ms(c.supervision.health_check_interval),
         kind: Kind::Whole(100..=DAY_MS, |c, n| c.supervision.health_check_interval = Duration::from_millis(n)) },
+    Setting { key: "supervision.failure_detection_threshold", env: &[], show: |c| json!(c.supervision.failure_detection_threshold),
+        kind: Kind::Whole(1..=SupervisorConfig::MAX_THRESHOLD as u64, |c, n| c.supervision.failure_detection_threshold = n as u32) },
     Setting { key: "supervision.max_restarts", env: &[], show: |c| json!(c.supervision.intensity.max_restarts),
         kind: Kind::Whole(0..=Intensity::MAX as u64, |c, n| c.supervision.intensity.max_restarts = n as u32) },
     Setting { key: "supervision.period_ms", env: &[], show: |c| ms(c.supervision.intensity.period),

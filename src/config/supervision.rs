@@ -18,6 +18,10 @@ pub struct SupervisionConfig {
     pub intensity: Intensity,
     /// The delay before a restart. Default: none before the first, then 100 ms to 10 s.
     pub backoff: Backoff,
+    /// In how many parts of its `timeout_ms` an agent is looked after, 1 to 10: it is asked once in
+    /// each, degraded from the first that goes by without an answer, and killed after the last.
+    /// Default: 2.
+    pub failure_detection_threshold: u32,
     /// How long an agent that was told to stop may take before it is killed, at least 10 ms.
     /// Default: 5 s.
     pub stop_grace: Duration,
@@ -33,6 +37,7 @@ impl Default for SupervisionConfig {
             intensity,
             backoff,
             health_interval,
+            failure_detection_threshold,
             stop_grace,
             start_deadline,
             ..
@@ -40,6 +45,7 @@ impl Default for SupervisionConfig {
         Self {
             enabled: true,
             health_check_interval: health_interval,
+            failure_detection_threshold,
             intensity,
             backoff,
             stop_grace,
@@ -56,6 +62,7 @@ impl SupervisionConfig {
             intensity: self.intensity,
             backoff: self.backoff,
             health_interval: self.health_check_interval,
+            failure_detection_threshold: self.failure_detection_threshold,
             stop_grace: self.stop_grace,
             start_deadline: self.start_deadline,
             ..SupervisorConfig::default()

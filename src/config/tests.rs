@@ -162,6 +162,13 @@ const TABLE: &[Row<'_>] = &[
         None,
         &[("99", "from 100 to 86400000"), ("86400001", "from 100 to 86400000")],
     ),
+    (
+        "supervision.failure_detection_threshold",
+        "3",
+        "3",
+        None,
+        &[("0", "from 1 to 10"), ("11", "from 1 to 10")],
+    ),
     ("supervision.max_restarts", "0", "0", None, &[("1001", "from 0 to 1000")]),
     ("supervision.period_ms", "1", "1", None, &[("0", MS), ("86400001", MS)]),
     (
@@ -591,7 +598,7 @@ fn what_is_unknown_or_no_toml_is_refused_with_its_line() {
     let cases = [
         ("node_id = 'n'\nnodeid = 1", "n.toml:2: there is no setting \"nodeid\"; there are agent_defaults, agents, data_dir, log, max_agents, nats, node_id, supervision; --help"),
         ("[log]\nlevel = 'info'\n\ncolour = true", "n.toml:4: there is no setting \"log.colour\"; there are format, level; --help"),
-        ("[supervision]\nfailure_detection_threshold = 3", "n.toml:2: there is no setting \"supervision.failure_detection_threshold\"; there are backoff_factor,"),
+        ("[supervision]\nhealth_interval = 3", "n.toml:2: there is no setting \"supervision.health_interval\"; there are backoff_factor,"),
         ("[coordination]\nenabled = false", "n.toml:1: there is no setting \"coordination\""),
         ("[nats]\ncredz = 'f'", "n.toml:2: there is no setting \"nats.credz\"; there are ca, connect_timeout_ms,"),
         ("log = 'json'", "n.toml:1: log is \"json\", and must be a table"),

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::AgentStatus;
 use crate::agent::{AgentId, InvalidAgentConfig, InvalidAgentId};
+use crate::supervision::Quantiles;
 
 /// An answer on the wire: `{"Ok":…}` or `{"Err":{"code","message"}}`, which is how serde writes a
 /// `Result`.
@@ -248,6 +249,10 @@ pub struct AgentCounters {
     pub errors: u64,
     /// Its memory, if it has answered yet.
     pub memory_bytes: Option<u64>,
+    /// How long its handlers took of late.
+    pub handling_us: Option<Quantiles>,
+    /// How long the last health check waited for its turn in the mailbox, in µs.
+    pub mailbox_delay_us: Option<u64>,
     /// How long ago it answered last, if it has.
     pub last_answer_ms: Option<u64>,
 }

@@ -5,6 +5,7 @@ mod backoff;
 mod child;
 mod death;
 mod event;
+pub(crate) mod handling;
 mod health;
 mod intensity;
 mod outbox;
@@ -20,6 +21,7 @@ pub use event::{
     FailureContext, FailureSeverity, FailureType, HealthMetrics, HealthStatus, LifecycleEvent,
     RecoveryAction, RecoveryOutcome, SupervisionEvent,
 };
+pub use handling::Quantiles;
 pub use intensity::{Intensity, RestartHistory};
 pub use port::{Figures, Input, LastWord, Now, Output};
 pub use spec::{InvalidSupervisorConfig, SupervisorConfig};

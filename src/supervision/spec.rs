@@ -26,6 +26,10 @@ pub struct SupervisorConfig {
     /// 1 day.
     /// Default: 30 s.
     pub health_interval: Duration,
+    /// In how many parts of its timeout an agent is looked after, 1 to 10: it is asked once in each,
+    /// `Degraded` from the first one that goes by without an answer, and killed after the last one.
+    /// Default: 2.
+    pub failure_detection_threshold: u32,
     /// How long an agent that was told to stop may take before it is killed; also how often a
     /// kill that has no effect is repeated, at least 10 ms. Default: 5 s.
     pub stop_grace: Duration,
@@ -51,6 +55,7 @@ impl Default for SupervisorConfig {
             intensity: Intensity::default(),
             backoff: Backoff::default(),
             health_interval: Duration::from_secs(30),
+            failure_detection_threshold: 2,
             stop_grace: Duration::from_secs(5),
             start_deadline: Duration::from_secs(10),
         }
@@ -58,6 +63,9 @@ impl Default for SupervisorConfig {
 }
 
 impl SupervisorConfig {
+    /// The largest `failure_detection_threshold`: at the shortest timeout a check each 10 ms.
+    pub const MAX_THRESHOLD: u32 = 10;
+
     /// How long a process with that config may take until it says that it runs.
     pub(super) fn start_deadline_of(&self, config: &AgentConfig) -> Duration {
         self.start_deadline.max(config.timeout())
@@ -102,6 +110,12 @@ impl SupervisorConfig {
             "100 ms to 1 day",
         )?;
         check(
+            (1..=Self::MAX_THRESHOLD).contains(&self.failure_detection_threshold),
+            "failure_detection_threshold",
+            &self.failure_detection_threshold,
+            "1 to 10",
+        )?;
+        check(
             self.stop_grace >= Duration::from_millis(10),
             "stop_grace",
             &self.stop_grace,
@@ -139,6 +153,8 @@ mod tests {
         with("intensity", |c| c.intensity.max_restarts = 1001);
         with("health_interval", |c| c.health_interval = Duration::ZERO);
         with("health_interval", |c| c.health_interval = Duration::MAX);
+        with("failure_detection_threshold", |c| c.failure_detection_threshold = 0);
+        with("failure_detection_threshold", |c| c.failure_detection_threshold = 11);
         with("stop_grace", |c| c.stop_grace = Duration::ZERO);
         for (field, config) in cases {
             let error = config.validate().expect_err(field).to_string();

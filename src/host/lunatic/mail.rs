@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::sys::{self, Pid, Received};
-use crate::supervision::FailureType;
+use crate::supervision::{FailureType, Figures};
 use crate::text::utf8;
 
 /// The first byte of an answer; the first variant of each mail enum is held free for it.
@@ -89,8 +89,8 @@ pub(crate) enum AgentMail<'a> {
         #[serde(with = "serde_bytes")]
         body: &'a [u8],
     },
-    /// Answer the supervisor.
-    Ping { seq: u64 },
+    /// Answer the supervisor, which sent this then by the monotonic clock.
+    Ping { seq: u64, sent_ns: u64 },
     /// Stop: `on_stop`, then return.
     Stop,
 }
@@ -116,7 +116,7 @@ pub(crate) enum SupervisorMail<'a> {
     Started { id: &'a str, incarnation: u64 },
     /// What a process says before it dies.
     LastWord { id: &'a str, incarnation: u64, word: Word<'a> },
-    /// The answer to a ping.
+    /// The answer to a ping; without a ping, its number is 0.
     Pong { id: &'a str, incarnation: u64, seq: u64, figures: Figures },
     /// A handler returned an error; the agent lives.
     HandlerFailed { id: &'a str, incarnation: u64, failure_type: FailureType, message: &'a str },
@@ -135,14 +135,6 @@ pub(crate) enum Word<'a> {
     AllocationRefused { bytes: u64 },
     Exit,
     Farewell,
-}
-
-/// What an agent measured of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Figures {
-    pub(crate) handled: u64,
-    pub(crate) errors: u64,
-    pub(crate) memory_bytes: u64,
 }
 
 /// What can be asked of the agent supervisor.

@@ -24,8 +24,7 @@ use crate::message::{
     WireError,
 };
 use crate::supervision::{
-    FailureSeverity, Figures, Input, LastWord, Now, Output, StartError, SupervisionEvent,
-    Supervisor,
+    FailureSeverity, Input, LastWord, Now, Output, StartError, SupervisionEvent, Supervisor,
 };
 use crate::time::Instant;
 
@@ -160,7 +159,8 @@ impl SupervisorHost {
                 }
                 Output::Kill { id, incarnation } => self.kill(&id, incarnation),
                 Output::Ping { id, incarnation, seq } => {
-                    self.tell(&id, incarnation, &AgentMail::Ping { seq });
+                    let sent_ns = clock::nanos(clock::now());
+                    self.tell(&id, incarnation, &AgentMail::Ping { seq, sent_ns });
                 }
                 Output::Event(event) => {
                     self.log_failure(&event);
@@ -206,11 +206,6 @@ impl SupervisorHost {
                 self.engine.handle(now, Input::LastWord { id: id(agent), incarnation, word });
             }
             SupervisorMail::Pong { id: agent, incarnation, seq, figures } => {
-                let figures = Figures {
-                    handled: figures.handled,
-                    errors: figures.errors,
-                    memory_bytes: Some(figures.memory_bytes),
-                };
                 self.engine.handle(now, Input::Pong { id: id(agent), incarnation, seq, figures });
             }
             SupervisorMail::HandlerFailed { id: agent, incarnation, failure_type, message } => {
