@@ -12,7 +12,7 @@ use serde_json::{json, Value};
 use super::{InvalidSetting, NatsUrls, NodeConfig};
 use crate::agent::AgentId;
 use crate::log_line::LogFormat;
-use crate::supervision::{Intensity, SupervisorConfig};
+use crate::supervision::{Intensity, SpawnLimits, SupervisorConfig};
 
 /// A setting of one value.
 pub(super) struct Setting {
@@ -70,6 +70,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::Text(|c, text| data_dir(text).map(|value| c.data_dir = value)) },
     Setting { key: "max_agents", env: &[], show: |c| json!(c.max_agents),
         kind: Kind::Whole(1..=NodeConfig::MAX_AGENTS as u64, |c, n| c.max_agents = n as u32) },
+
+    Setting { key: "limits.max_spawns_per_second", env: &[], show: |c| json!(c.supervision.limits.max_spawns_per_second),
+        kind: Kind::Whole(0..=SpawnLimits::MAX_PER_SECOND as u64, |c, n| c.supervision.limits.max_spawns_per_second = n as u32) },
+    Setting { key: "limits.spawn_burst", env: &[], show: |c| json!(c.supervision.limits.spawn_burst),
+        kind: Kind::Whole(1..=NodeConfig::MAX_AGENTS as u64, |c, n| c.supervision.limits.spawn_burst = n as u32) },
 
     Setting { key: "nats.url", env: &["NATS_WEBSOCKET_URL", "NATS_URL"], show: |c| json!(c.nats.as_ref().map_or_else(String::new, ToString::to_string)),
         kind: Kind::Text(|c, text| nats_urls(text).map(|value| c.nats = value)) },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::supervision::{Backoff, Intensity, SupervisorConfig};
+use crate::supervision::{Backoff, Intensity, SpawnLimits, SupervisorConfig};
 
 /// How the agents of a node are supervised.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ pub struct SupervisionConfig {
     /// How often the health of each agent is told when nothing changes, 100 ms to 1 day. How often
     /// it is *checked* follows from the agent's `timeout_ms`. Default: 30 s.
     pub health_check_interval: Duration,
+    /// How many agents of a type there may be, and how many may be started in a second. In the file
+    /// it is a section of its own, `[limits]`.
+    pub limits: SpawnLimits,
     /// How many restarts of one agent are too many. Default: more than 5 in 5 s.
     pub intensity: Intensity,
     /// The delay before a restart. Default: none before the first, then 100 ms to 10 s.
@@ -34,6 +37,7 @@ impl Default for SupervisionConfig {
     /// What a supervisor keeps to by itself.
     fn default() -> Self {
         let SupervisorConfig {
+            limits,
             intensity,
             backoff,
             health_interval,
@@ -46,6 +50,7 @@ impl Default for SupervisionConfig {
             enabled: true,
             health_check_interval: health_interval,
             failure_detection_threshold,
+            limits,
             intensity,
             backoff,
             stop_grace,
@@ -59,6 +64,7 @@ impl SupervisionConfig {
     pub fn supervisor(&self, max_agents: u32) -> SupervisorConfig {
         SupervisorConfig {
             max_agents: max_agents as usize,
+            limits: self.limits.clone(),
             intensity: self.intensity,
             backoff: self.backoff,
             health_interval: self.health_check_interval,

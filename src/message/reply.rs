@@ -216,6 +216,9 @@ pub struct NodeCounters {
     pub uptime_ms: u64,
     /// Restarts of all agents since the node's start.
     pub restarts: u64,
+    /// Starts of agents that were refused for a limit, since the node's start.
+    #[serde(default)]
+    pub refused_starts: u64,
     /// Bodies that were refused.
     pub bad_input: u64,
     /// Whatever else this host counts, by name.
@@ -324,7 +327,8 @@ mod tests {
         assert_eq!(json.get("draining"), None, "as long as it is not");
         assert_eq!(
             json["counters"],
-            json!({"uptime_ms": 5, "restarts": 0, "bad_input": 0, "events_dropped": 1})
+            json!({"uptime_ms": 5, "restarts": 0, "refused_starts": 0, "bad_input": 0,
+                "events_dropped": 1})
         );
         assert_eq!(serde_json::from_value::<NodeSummary>(json).expect("and parses"), summary);
     }

@@ -171,7 +171,7 @@ mod tests {
         let mut random = 9_u32;
         let by_chance = (0..200_000).map(move |_| {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            if (random >> 16) % 50 == 0 {
+            if (random >> 16).is_multiple_of(50) {
                 20_000
             } else {
                 3

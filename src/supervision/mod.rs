@@ -8,6 +8,7 @@ mod event;
 pub(crate) mod handling;
 mod health;
 mod intensity;
+mod limits;
 mod outbox;
 mod port;
 mod schedule;
@@ -23,6 +24,7 @@ pub use event::{
 };
 pub use handling::Quantiles;
 pub use intensity::{Intensity, RestartHistory};
+pub use limits::SpawnLimits;
 pub use port::{Figures, Input, LastWord, Now, Output};
 pub use spec::{InvalidSupervisorConfig, SupervisorConfig};
 pub use supervisor::{StartError, Supervisor, UnknownAgent};

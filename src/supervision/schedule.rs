@@ -10,6 +10,9 @@ use crate::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     due: BTreeSet<(Instant, AgentId)>,
+    /// How often a child was moved: what a test counts the work by.
+    #[cfg(test)]
+    pub(super) moves: u64,
 }
 
 impl Schedule {
@@ -17,6 +20,10 @@ impl Schedule {
     pub(super) fn set(&mut self, id: &AgentId, old: Option<Instant>, new: Option<Instant>) {
         if old == new {
             return;
+        }
+        #[cfg(test)]
+        {
+            self.moves += 1;
         }
         if let Some(old) = old {
             self.due.remove(&(old, id.clone()));

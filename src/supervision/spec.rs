@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{Backoff, Intensity};
+use super::{Backoff, Intensity, SpawnLimits};
 use crate::agent::AgentConfig;
 use crate::message::Subject;
 
@@ -18,6 +18,8 @@ pub struct SupervisorConfig {
     ///
     /// Worst case: about 1 KB for each, and what its config takes.
     pub max_agents: usize,
+    /// How many agents of a type there may be, and how many may be started in a second.
+    pub limits: SpawnLimits,
     /// How many restarts of one agent are too many. Default: more than 5 in 5 s.
     pub intensity: Intensity,
     /// The delay before a restart.
@@ -52,6 +54,7 @@ impl Default for SupervisorConfig {
         Self {
             id: "agents".to_owned(),
             max_agents: 8_000,
+            limits: SpawnLimits::default(),
             intensity: Intensity::default(),
             backoff: Backoff::default(),
             health_interval: Duration::from_secs(30),
@@ -93,6 +96,22 @@ impl SupervisorConfig {
             &self.max_agents,
             "1 to 1000000",
         )?;
+        let SpawnLimits { max_agents_per_type, max_spawns_per_second, spawn_burst } = &self.limits;
+        check(
+            max_agents_per_type.len() <= SpawnLimits::MAX_TYPES,
+            "max_agents_per_type",
+            &max_agents_per_type.len(),
+            "of at most 64 types",
+        )?;
+        let too_many = max_agents_per_type.iter().find(|(_, most)| *most > 1_000_000);
+        check(too_many.is_none(), "max_agents_per_type", &too_many, "0 to 1000000")?;
+        check(
+            *max_spawns_per_second <= SpawnLimits::MAX_PER_SECOND,
+            "max_spawns_per_second",
+            max_spawns_per_second,
+            "0 to 100000",
+        )?;
+        check((1..=1_000_000).contains(spawn_burst), "spawn_burst", spawn_burst, "1 to 1000000")?;
         check(
             self.intensity.max_restarts <= Intensity::MAX,
             "intensity",
@@ -143,6 +162,12 @@ mod tests {
             ("backoff.factor", backoff(|b| b.factor = f64::NAN)),
             ("backoff.jitter", backoff(|b| b.jitter = 1.5)),
         ];
+        let types = |count: usize| (0..count).map(|n| (n.to_string(), 1)).collect::<Vec<_>>();
+        let mut most = base();
+        most.limits.max_agents_per_type = types(SpawnLimits::MAX_TYPES);
+        assert_eq!(most.validate(), Ok(()));
+        most.limits.max_agents_per_type = types(SpawnLimits::MAX_TYPES + 1);
+        cases.push(("max_agents_per_type", most));
         let mut with = |field, change: fn(&mut SupervisorConfig)| {
             let mut config = base();
             change(&mut config);
@@ -150,6 +175,11 @@ mod tests {
         };
         with("id", |c| c.id = "a.b".into());
         with("max_agents", |c| c.max_agents = 0);
+        with("max_agents_per_type", |c| {
+            c.limits.max_agents_per_type = vec![("a".into(), 1_000_001)];
+        });
+        with("max_spawns_per_second", |c| c.limits.max_spawns_per_second = 100_001);
+        with("spawn_burst", |c| c.limits.spawn_burst = 0);
         with("intensity", |c| c.intensity.max_restarts = 1001);
         with("health_interval", |c| c.health_interval = Duration::ZERO);
         with("health_interval", |c| c.health_interval = Duration::MAX);

@@ -141,8 +141,8 @@ pub(crate) enum Word<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ask<'a> {
     /// Start an agent: an `AgentConfig` as JSON. Answered with its incarnation, as JSON, once its
-    /// process was spawned.
-    Spawn { config: &'a str },
+    /// process was spawned. One that the node's config declares is not held up by the spawn rate.
+    Spawn { config: &'a str, declared: bool },
     /// Stop an agent for good. Answered when it was told so.
     Stop { id: &'a str },
     /// Everything about the node, or one agent, as JSON.

@@ -245,7 +245,7 @@ impl SupervisorHost {
 
     fn ask(&mut self, now: Now, waiter: Waiter, ask: Ask<'_>) {
         let answered = match ask {
-            Ask::Spawn { config } => match self.start(now, config) {
+            Ask::Spawn { config, declared } => match self.start(now, config, declared) {
                 // Answered when the process is there.
                 Ok(id) => {
                     self.spawning.insert(id, waiter);
@@ -283,7 +283,7 @@ impl SupervisorHost {
         }
     }
 
-    fn start(&mut self, now: Now, config: &str) -> Result<AgentId, WireError> {
+    fn start(&mut self, now: Now, config: &str, declared: bool) -> Result<AgentId, WireError> {
         let mut config: AgentConfig = serde_json::from_str(config)
             .map_err(|error| WireError::bad_shape(error.to_string()))?;
         if self.draining {
@@ -299,7 +299,11 @@ impl SupervisorHost {
             return Err(error);
         }
         let id = config.id.clone();
-        self.engine.start(now, config).map_err(start_error)?;
+        let started = match declared {
+            true => self.engine.start_declared(now, config),
+            false => self.engine.start(now, config),
+        };
+        started.map_err(start_error)?;
         Ok(id)
     }
 
@@ -325,6 +329,7 @@ impl SupervisorHost {
             counters: NodeCounters {
                 uptime_ms: (now - self.started_at).as_millis() as u64,
                 restarts: self.engine.restarts(),
+                refused_starts: self.engine.refused_starts(),
                 ..NodeCounters::default()
             },
         }
@@ -603,7 +608,9 @@ fn last_word(word: Word<'_>) -> LastWord {
 fn start_error(error: StartError) -> WireError {
     let code = match &error {
         StartError::Exists { .. } => ErrorCode::Exists,
-        StartError::Capacity { .. } => ErrorCode::Capacity,
+        StartError::Capacity { .. }
+        | StartError::TypeCapacity { .. }
+        | StartError::SpawnRate { .. } => ErrorCode::Capacity,
         StartError::Invalid(invalid) => return invalid.clone().into(),
     };
     WireError::new(code, error.to_string())

@@ -310,6 +310,7 @@ impl Supervisor {
 
     fn forget(&mut self, id: &AgentId, reason: String) -> Option<Child> {
         let mut child = self.children.remove(id)?;
+        self.limiter.left(&child.config.agent_type);
         self.schedule.set(id, child.scheduled, None);
         self.retired = self.retired.max(child.incarnation);
         self.out.terminated(id, &mut child, reason);

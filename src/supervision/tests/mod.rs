@@ -3,13 +3,15 @@
 
 mod deadlines;
 mod histories;
+mod limits;
+mod load;
 mod rules;
 
 use std::time::Duration;
 
 use super::*;
 use crate::agent::{AgentConfig, AgentId, RestartType};
-use crate::message::AgentEvent;
+use crate::message::{AgentEvent, AgentStatus};
 use crate::time::{Instant, Timestamp};
 
 pub(super) fn id(name: &str) -> AgentId {
