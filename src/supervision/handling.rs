@@ -25,12 +25,13 @@ pub struct Quantiles {
 }
 
 /// The handling times of one life of an agent, the recent ones above all: what was counted counts
-/// half after each [`HALF_LIFE`].
+/// half after each minute.
 ///
 /// 448 bytes of classes, whatever comes: four to an octave, from 1 µs to 2²⁸ µs (4.5 minutes);
-/// what takes longer counts as that.
+/// what takes longer counts as that. It is for a host, which reads the clock for those messages that
+/// it says, and is part of the [`Figures`](super::Figures) of an agent.
 #[derive(Clone, Debug)]
-pub(crate) struct HandlingTimes {
+pub struct HandlingTimes {
     counts: [u32; CLASSES],
     /// So many messages until one is measured.
     left: u32,
@@ -52,20 +53,21 @@ const HALF_LIFE: Duration = Duration::from_secs(60);
 const WEIGHT: u32 = 8;
 
 impl HandlingTimes {
-    pub(crate) fn new(now: Instant) -> Self {
+    /// Nothing was handled so far.
+    pub fn new(now: Instant) -> Self {
         let (left, stands_for, stride) = (1, 1, 1);
         Self { counts: [0; CLASSES], left, stands_for, stride, random: 1, halved_at: now }
     }
 
     /// Whether the next message is to be measured; what it took is then given to
     /// [`Self::took`].
-    pub(crate) fn is_next(&mut self) -> bool {
+    pub fn is_next(&mut self) -> bool {
         self.left = self.left.saturating_sub(1);
         self.left == 0
     }
 
     /// How long the measured message took.
-    pub(crate) fn took(&mut self, time: Duration) {
+    pub fn took(&mut self, time: Duration) {
         if let Some(count) = self.counts.get_mut(class(time)) {
             *count = count.saturating_add(self.stands_for * WEIGHT);
         }
@@ -79,7 +81,7 @@ impl HandlingTimes {
     }
 
     /// What is known now; nothing if no message was handled of late.
-    pub(crate) fn quantiles(&mut self, now: Instant) -> Option<Quantiles> {
+    pub fn quantiles(&mut self, now: Instant) -> Option<Quantiles> {
         let half_lives = (now - self.halved_at).as_secs() / HALF_LIFE.as_secs();
         let half_lives = u32::try_from(half_lives).unwrap_or(u32::MAX);
         if half_lives > 0 {

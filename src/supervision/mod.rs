@@ -5,7 +5,7 @@ mod backoff;
 mod child;
 mod death;
 mod event;
-pub(crate) mod handling;
+mod handling;
 mod health;
 mod intensity;
 mod limits;
@@ -22,7 +22,7 @@ pub use event::{
     FailureContext, FailureSeverity, FailureType, HealthMetrics, HealthStatus, LifecycleEvent,
     RecoveryAction, RecoveryOutcome, SupervisionEvent,
 };
-pub use handling::Quantiles;
+pub use handling::{HandlingTimes, Quantiles};
 pub use intensity::{Intensity, RestartHistory};
 pub use limits::SpawnLimits;
 pub use port::{Figures, Input, LastWord, Now, Output};

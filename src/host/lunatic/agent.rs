@@ -28,8 +28,7 @@ use crate::message::{
     decode_payload, encode_error, parse_agent_input, ErrorCode, Headers, Message, NatsMessage,
     Subject, WireError,
 };
-use crate::supervision::handling::HandlingTimes;
-use crate::supervision::{FailureType, Figures};
+use crate::supervision::{FailureType, Figures, HandlingTimes};
 use crate::time::Instant;
 
 /// Makes an agent of a registered type.
