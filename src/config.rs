@@ -12,6 +12,7 @@ use log::LevelFilter;
 use crate::agent::{AgentConfig, AgentId};
 use crate::log_line::LogFormat;
 use crate::secret::Secret;
+use crate::supervision::{Now, Supervisor, SupervisorSpec};
 
 mod agents;
 mod error;
@@ -20,6 +21,7 @@ mod nats;
 mod report;
 mod settings;
 mod supervision;
+mod supervisors;
 
 pub use error::InvalidSetting;
 pub use file::ConfigFile;
@@ -59,8 +61,11 @@ pub struct NodeConfig {
     pub log_format: LogFormat,
     /// How its agents are supervised.
     pub supervision: SupervisionConfig,
-    /// The agents that are started with it, each with an id. Default: none.
+    /// The agents that are started with it, each with an id, and each restarted by itself.
+    /// Default: none.
     pub agents: Vec<AgentConfig>,
+    /// The declared trees that are started with it, before those. Default: none.
+    pub supervisors: Vec<SupervisorSpec>,
 }
 
 /// The flags that stand over the environment; what is none was not given.
@@ -166,6 +171,7 @@ impl NodeConfig {
             log_format: LogFormat::Text,
             supervision: SupervisionConfig::default(),
             agents: Vec::new(),
+            supervisors: Vec::new(),
         }
     }
 
@@ -193,8 +199,16 @@ impl NodeConfig {
             Some(file) => Declared::read(file, config.max_agents, &config.supervision.limits)?,
             None => Declared::default(),
         };
+        if let Some(file) = &file {
+            config.supervisors = supervisors::read(file, &config.supervision, declared.members)?;
+        }
         config.agents = declared.agents;
         Ok(LoadedConfig { config, origins, declared: declared.blocks })
+    }
+
+    /// The agents of the declared trees.
+    fn tree_agents(&self) -> Vec<&AgentConfig> {
+        self.supervisors.iter().flat_map(SupervisorSpec::agents).collect()
     }
 
     /// The only two settings that have to fit each other.
@@ -216,9 +230,18 @@ impl NodeConfig {
     /// and their number, and what the supervisor is told. `types` are the registered ones.
     pub fn check(&self, types: &[&str]) -> Result<(), String> {
         let supervisor = self.supervision.supervisor(self.max_agents);
-        supervisor.validate().map_err(|error| error.to_string())?;
-        if self.agents.len() > self.max_agents as usize {
-            let (agents, most) = (self.agents.len(), self.max_agents);
+        let mut trial = Supervisor::new(supervisor, 0).map_err(|error| error.to_string())?;
+        for spec in &self.supervisors {
+            trial.start_supervisor(Now::START, spec.clone()).map_err(|error| error.to_string())?;
+        }
+        let of_trees: Vec<&AgentConfig> = self.tree_agents();
+        if let Some(agent) = of_trees.iter().find(|c| !types.contains(&c.agent_type.as_str())) {
+            let (id, reason) = (&agent.id, unknown_type(&agent.agent_type, types));
+            return Err(format!("agent {id}: {reason}"));
+        }
+        let agents = self.agents.len() + of_trees.len();
+        if agents > self.max_agents as usize {
+            let most = self.max_agents;
             return Err(format!("there are {agents} agents, and max_agents is {most}"));
         }
         let limits = &self.supervision.limits;
@@ -227,12 +250,18 @@ impl NodeConfig {
             if !types.contains(&name.as_str()) {
                 return Err(wrong(unknown_type(name, types)));
             }
-            let count = self.agents.iter().filter(|agent| agent.agent_type == *name).count();
+            let count = self
+                .agents
+                .iter()
+                .chain(of_trees.iter().copied())
+                .filter(|agent| agent.agent_type == *name)
+                .count();
             if count > *most as usize {
                 return Err(wrong(format!("it is {most} for {name:?}, and there are {count}")));
             }
         }
-        let mut ids = std::collections::HashSet::new();
+        let mut ids: std::collections::HashSet<&AgentId> =
+            of_trees.iter().map(|agent| &agent.id).collect();
         for (at, agent) in self.agents.iter().enumerate() {
             let wrong = |reason: String| format!("agents[{at}]: {reason}");
             agent.validate().map_err(|error| wrong(error.to_string()))?;

@@ -57,6 +57,9 @@ impl Sub for Instant {
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub(crate) const EPOCH: Self = Self(DateTime::<Utc>::UNIX_EPOCH);
+
     /// The moment that lies `since_epoch` after 1970-01-01T00:00:00Z.
     ///
     /// A value beyond the calendar's range (the year 262,142) is held at its end.

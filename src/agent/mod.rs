@@ -12,6 +12,7 @@ use async_trait::async_trait;
 
 use crate::error::{Error, Result};
 use crate::message::{Message, NatsMessage};
+use crate::supervision::PreviousFailure;
 
 pub use builtin::{Echo, State, Text};
 pub use config::{AgentConfig, InvalidAgentConfig, MemoryBackendType, RestartType};
@@ -33,10 +34,19 @@ pub use ready::{run_ready, NeverReady};
 /// future. A handler that awaits something that nothing can wake fails with `ProtocolViolation`.
 #[async_trait]
 pub trait Agent: Send {
-    /// Called once before the first message, in each incarnation. An error here ends the agent.
+    /// Called once before the first message, in each incarnation but those after a failure, which
+    /// have [`on_restart`](Self::on_restart). An error here ends the agent.
     async fn on_start(&mut self, ctx: &mut Context) -> Result<()> {
         let _ = ctx;
         Ok(())
+    }
+
+    /// Called instead of `on_start` where the life before this one ended with a failure, which it is
+    /// told: the agent's own, not one of a sibling whose supervisor restarts both. Does by default
+    /// what `on_start` does. An error here ends the agent.
+    async fn on_restart(&mut self, ctx: &mut Context, previous: &PreviousFailure) -> Result<()> {
+        let _ = previous;
+        self.on_start(ctx).await
     }
 
     /// Handles one message.

@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 
 use super::file::{self, Entry, Parsed};
 use super::settings::Raw;
+use super::supervisors::{self, Member, STOP_GRACE, STOP_GRACE_ALLOWED, SUPERVISOR};
 use super::{InvalidSetting, NodeConfig};
 use crate::agent::{AgentConfig, AgentId};
-use crate::supervision::SpawnLimits;
+use crate::supervision::{ChildSpec, Shutdown, SpawnLimits};
 
 /// The fields of an agent, and what an error says is allowed in each.
 const FIELDS: [(&str, &str); 10] = [
@@ -45,6 +46,8 @@ pub(super) struct Block {
 pub(super) struct Declared {
     pub(super) agents: Vec<AgentConfig>,
     pub(super) blocks: Vec<Block>,
+    /// Those that have a supervisor, which are none of `agents`.
+    pub(super) members: Vec<Member>,
 }
 
 impl Declared {
@@ -58,7 +61,7 @@ impl Declared {
         let (mut declared, mut ids) = (Self::default(), HashMap::new());
         let mut all_args = 0_usize;
         for (line, table) in file.tables("agents")? {
-            let (own, count) = read_block(file, table)?;
+            let Own { fields: own, count, supervisor, shutdown } = read_block(file, table)?;
             let place = format!("{}: agents", file.place(line));
             let mut fields = defaults.clone();
             let type_line = own.get("agent_type").map(|(line, _)| *line).unwrap_or(line);
@@ -69,7 +72,8 @@ impl Declared {
             let Some(id_line) = id_line else {
                 return Err(InvalidSetting::refused(place, "an agent needs an id"));
             };
-            let so_far = declared.agents.len() + count.unwrap_or(1) as usize;
+            let so_far =
+                declared.agents.len() + declared.members.len() + count.unwrap_or(1) as usize;
             if so_far > max_agents as usize {
                 let reason = format!("these make {so_far} agents, and max_agents is {max_agents}");
                 return Err(InvalidSetting::refused(place, reason));
@@ -109,7 +113,14 @@ impl Declared {
                     let reason = format!("there is an agent \"{id}\" already, at {first}");
                     return Err(InvalidSetting::refused(name, reason));
                 }
-                declared.agents.push(config);
+                match &supervisor {
+                    None => declared.agents.push(config),
+                    Some(supervisor) => declared.members.push(Member {
+                        line,
+                        supervisor: supervisor.clone(),
+                        child: ChildSpec::Agent { config, shutdown },
+                    }),
+                }
             }
         }
         Ok(declared)
@@ -128,7 +139,7 @@ fn read_defaults(file: &Parsed<'_>) -> Result<Map<String, Value>, InvalidSetting
     let section = "agent_defaults.";
     file.entries(table)
         .map(|entry| match entry.key {
-            "id" | COUNT => {
+            "id" | COUNT | SUPERVISOR | STOP_GRACE => {
                 let name = file.name_of(&entry, section);
                 Err(InvalidSetting::refused(name, "it belongs to one agent, below [[agents]]"))
             }
@@ -140,13 +151,28 @@ fn read_defaults(file: &Parsed<'_>) -> Result<Map<String, Value>, InvalidSetting
 /// The fields that stand in an `[[agents]]`, with their lines; and how many agents it stands for.
 type Fields = HashMap<String, (usize, Value)>;
 
-fn read_block(
-    file: &Parsed<'_>,
-    table: &toml::de::DeTable<'_>,
-) -> Result<(Fields, Option<u32>), InvalidSetting> {
-    let (mut fields, mut count) = (Fields::new(), None);
+/// What stands in an `[[agents]]`.
+struct Own {
+    fields: Fields,
+    count: Option<u32>,
+    supervisor: Option<String>,
+    shutdown: Shutdown,
+}
+
+fn read_block(file: &Parsed<'_>, table: &toml::de::DeTable<'_>) -> Result<Own, InvalidSetting> {
+    let (mut fields, mut count, mut supervisor, mut grace) = (Fields::new(), None, None, None);
     for entry in file.entries(table) {
-        if entry.key == COUNT {
+        let refused = |allowed: &str| {
+            file::raw(entry.value).refused(&file.name_of(&entry, "agents."), allowed)
+        };
+        if entry.key == SUPERVISOR {
+            let id = file::json(entry.value).and_then(|value| supervisors::token(&value));
+            let allowed = "the id of one of [[supervisors]]";
+            supervisor = Some(id.ok_or_else(|| refused(allowed))?);
+        } else if entry.key == STOP_GRACE {
+            let shutdown = file::json(entry.value).and_then(|value| supervisors::shutdown(&value));
+            grace = Some((entry.line, shutdown.ok_or_else(|| refused(STOP_GRACE_ALLOWED))?));
+        } else if entry.key == COUNT {
             let number = match file::raw(entry.value) {
                 Raw::Whole(Some(number), _) => u32::try_from(number).ok(),
                 _ => None,
@@ -154,15 +180,21 @@ fn read_block(
             count = number.filter(|number| (1..=NodeConfig::MAX_AGENTS).contains(number));
             if count.is_none() {
                 let allowed = format!("a whole number from 1 to {}", NodeConfig::MAX_AGENTS);
-                let name = file.name_of(&entry, "agents.");
-                return Err(file::raw(entry.value).refused(&name, &allowed));
+                return Err(refused(&allowed));
             }
         } else {
             let value = field(file, &entry, "agents.")?;
             fields.insert(entry.key.to_owned(), (entry.line, value));
         }
     }
-    Ok((fields, count))
+    if let (None, Some((line, _))) = (&supervisor, grace) {
+        let name = format!("{}: agents.{STOP_GRACE}", file.place(line));
+        let reason =
+            "it belongs to an agent with a supervisor; others have supervision.stop_grace_ms";
+        return Err(InvalidSetting::refused(name, reason));
+    }
+    let shutdown = grace.map_or(Shutdown::AGENT, |(_, shutdown)| shutdown);
+    Ok(Own { fields, count, supervisor, shutdown })
 }
 
 /// A field of an agent, checked by itself: the fields of a config do not depend on each other.
@@ -171,7 +203,7 @@ fn field(file: &Parsed<'_>, entry: &Entry<'_, '_>, section: &str) -> Result<Valu
         let known: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
         let shown: String = entry.key.chars().take(60).collect();
         let known = known.join(", ");
-        let reason = format!("an agent has no field {shown:?}; there are {known}, {COUNT}");
+        let reason = format!("an agent has no field {shown:?}; there are {known}, {COUNT}, {SUPERVISOR}, {STOP_GRACE}");
         return Err(InvalidSetting::refused(file.place(entry.line), reason));
     };
     let value = file::json(entry.value).filter(|value| is_valid(entry.key, value));

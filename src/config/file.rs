@@ -136,7 +136,7 @@ impl<'a> Parsed<'a> {
         let mut credentials = Credentials::default();
         for entry in self.entries(&self.root) {
             match entry.key {
-                "agents" | "agent_defaults" => {}
+                "agents" | "agent_defaults" | "supervisors" => {}
                 section if is_section(section) => {
                     let DeValue::Table(table) = entry.value else {
                         let name = self.name_of(&entry, "");
@@ -241,21 +241,22 @@ impl<'a> Parsed<'a> {
             let (types, most) = (table.len(), SpawnLimits::MAX_TYPES);
             return Err(wrong(entry.line, format!("it names {types} types, and may name {most}")));
         }
-        let limit = |limit: Entry<'_, '_>| {
+        let mut limits = Vec::new();
+        for limit in self.entries(table) {
             let number = match raw(limit.value) {
                 Raw::Whole(Some(number), _) => u32::try_from(number).ok(),
                 _ => None,
             };
             match number.filter(|number| *number <= NodeConfig::MAX_AGENTS) {
-                Some(number) => Ok((limit.key.to_owned(), number)),
+                Some(number) => limits.push((limit.key.to_owned(), number)),
                 None => {
                     let allowed = format!("a whole number from 0 to {}", NodeConfig::MAX_AGENTS);
                     let name = self.name_of(&limit, "limits.max_agents_per_type.");
-                    Err(raw(limit.value).refused(&name, &allowed))
+                    return Err(raw(limit.value).refused(&name, &allowed));
                 }
             }
-        };
-        self.entries(table).map(limit).collect()
+        }
+        Ok(limits)
     }
 
     fn unknown(&self, key: &str, section: &str, line: usize) -> InvalidSetting {
@@ -270,7 +271,7 @@ impl<'a> Parsed<'a> {
             })
             .collect();
         if section.is_empty() {
-            known.extend(["agent_defaults", "agents"]);
+            known.extend(["agent_defaults", "agents", "supervisors"]);
         }
         known.sort_unstable();
         known.dedup();

@@ -23,25 +23,24 @@ impl LoadedConfig {
                 section = of;
                 let _ = writeln!(text, "\n[{section}]");
             }
-            let lines = match value {
-                Value::Object(table) => table
-                    .iter()
-                    .map(|(key, value)| format!("{name}.{} = {value}", json!(key)))
-                    .collect(),
-                value => vec![format!("{name} = {value}")],
+            let mut line = |line: String| match &origin {
+                // Writing to a `String` cannot fail.
+                Some(origin) => drop(writeln!(text, "{line:<40}  # {origin}")),
+                None => drop(writeln!(text, "{line}")),
             };
-            for line in lines {
-                let _ = match &origin {
-                    // Writing to a `String` cannot fail.
-                    Some(origin) => writeln!(text, "{line:<40}  # {origin}"),
-                    None => writeln!(text, "{line}"),
-                };
+            match value {
+                Value::Object(table) => {
+                    for (key, value) in table {
+                        line(format!("{name}.{} = {value}", Value::from(key)));
+                    }
+                }
+                value => line(format!("{name} = {value}")),
             }
         }
         if self.config.nats.is_none() {
             text.push_str("\n# Without NATS: it works locally.\n");
         }
-        let (agents, most) = (self.config.agents.len(), self.config.max_agents);
+        let (agents, most) = (self.agent_count(), self.config.max_agents);
         let _ = writeln!(text, "\n# Starts with {agents} agents, of at most {most}.");
         for (agent_type, count) in self.agents_by_type() {
             let _ = writeln!(text, "#   {count:>6} {agent_type}");
@@ -59,7 +58,7 @@ impl LoadedConfig {
         json!({
             "type": "config",
             "settings": settings,
-            "agents": { "total": self.config.agents.len(), "by_type": self.agents_by_type() },
+            "agents": { "total": self.agent_count(), "by_type": self.agents_by_type() },
         })
     }
 
@@ -72,8 +71,10 @@ impl LoadedConfig {
             values.push((setting.key, (setting.show)(&self.config), origin(setting.key)));
             if setting.key == "limits.spawn_burst" {
                 let limits = &self.config.supervision.limits.max_agents_per_type;
-                let table: Map<_, _> =
-                    limits.iter().map(|(name, most)| (name.clone(), json!(most))).collect();
+                let mut table = Map::new();
+                for (name, most) in limits {
+                    table.insert(name.clone(), json!(most));
+                }
                 if !table.is_empty() {
                     values.push((PER_TYPE, Value::Object(table), origin(PER_TYPE)));
                 }
@@ -107,9 +108,13 @@ impl LoadedConfig {
         values
     }
 
+    fn agent_count(&self) -> usize {
+        self.config.agents.len() + self.config.tree_agents().len()
+    }
+
     fn agents_by_type(&self) -> BTreeMap<&str, usize> {
         let mut by_type = BTreeMap::new();
-        for agent in &self.config.agents {
+        for agent in self.config.agents.iter().chain(self.config.tree_agents()) {
             *by_type.entry(agent.agent_type.as_str()).or_default() += 1;
         }
         by_type

@@ -1,7 +1,9 @@
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::*;
 use crate::agent::MemoryBackendType;
+use crate::supervision::{ChildSpec, Shutdown, Strategy};
 use crate::Secret;
 
 type Vars<'a> = &'a [(&'a str, &'a str)];
@@ -598,7 +600,7 @@ fn nothing_shows_a_secret() {
 #[test]
 fn what_is_unknown_or_no_toml_is_refused_with_its_line() {
     let cases = [
-        ("node_id = 'n'\nnodeid = 1", "n.toml:2: there is no setting \"nodeid\"; there are agent_defaults, agents, data_dir, limits, log, max_agents, nats, node_id, supervision; --help"),
+        ("node_id = 'n'\nnodeid = 1", "n.toml:2: there is no setting \"nodeid\"; there are agent_defaults, agents, data_dir, limits, log, max_agents, nats, node_id, supervision, supervisors; --help"),
         ("[log]\nlevel = 'info'\n\ncolour = true", "n.toml:4: there is no setting \"log.colour\"; there are format, level; --help"),
         ("[supervision]\nhealth_interval = 3", "n.toml:2: there is no setting \"supervision.health_interval\"; there are backoff_factor,"),
         ("[coordination]\nenabled = false", "n.toml:1: there is no setting \"coordination\""),
@@ -783,8 +785,11 @@ fn the_example_file_has_every_setting_with_its_default() {
     }
     let agents = loaded.config.agents.clone();
     assert_eq!(agents.len(), 6);
+    let supervisors = loaded.config.supervisors.clone();
+    assert_eq!(supervisors.iter().map(|tree| tree.agents().len()).sum::<usize>(), 2);
     let node_id = AgentId("n1".into());
-    assert_eq!(loaded.config, NodeConfig { agents, ..NodeConfig::new(node_id) });
+    let expected = NodeConfig { agents, supervisors, ..NodeConfig::new(node_id) };
+    assert_eq!(loaded.config, expected);
     let said = ["# token =", "# user =", "# password =", "# nkey =", "# creds =", "# headers ="];
     for said in said.iter().chain(&["# max_fuel =", "# max_agents_per_type ="]) {
         assert!(text.contains(said), "{said}");
@@ -793,6 +798,87 @@ fn the_example_file_has_every_setting_with_its_default() {
     let agent = format!("[[agents]]\nid = 'a'\n{}", defaults.expect("the section"));
     let expected = AgentConfig { id: AgentId("a".into()), ..AgentConfig::default() };
     assert_eq!(load(&agent).expect("right").agents, [expected], "the defaults of an agent");
+}
+
+#[test]
+fn supervisors_have_their_children_in_the_order_of_the_file() {
+    let file = r#"
+        [supervision]
+        max_restarts = 7
+        [[agents]]
+        id = "free"
+        [[supervisors]]
+        id = "top"
+        strategy = "one_for_all"
+        [[agents]]
+        id = "b"
+        count = 2
+        supervisor = "top"
+        stop_grace_ms = 0
+        [[supervisors]]
+        id = "inner"
+        supervisor = "top"
+        max_restarts = 1
+        period_ms = 60000
+        restart = "Transient"
+        stop_grace_ms = 1500
+        [[agents]]
+        id = "a"
+        supervisor = "top"
+        [[agents]]
+        id = "c"
+        supervisor = "inner"
+    "#;
+    let config = load(file).expect("it is right");
+    let ids: Vec<&str> = config.agents.iter().map(|agent| agent.id.as_str()).collect();
+    assert_eq!(ids, ["free"]);
+    let [top] = &config.supervisors[..] else { panic!("{:?}", config.supervisors) };
+    assert_eq!((top.strategy, top.intensity.max_restarts), (Strategy::OneForAll, 7));
+    let names: Vec<&str> = top.agents().iter().map(|agent| agent.id.as_str()).collect();
+    assert_eq!(names, ["b-1", "b-2", "c", "a"]);
+    assert!(matches!(top.children[0], ChildSpec::Agent { shutdown: Shutdown::Kill, .. }));
+    assert!(
+        matches!(&top.children[3], ChildSpec::Agent { shutdown, .. } if *shutdown == Shutdown::AGENT)
+    );
+    let ChildSpec::Supervisor(inner) = &top.children[2] else { panic!("{top:?}") };
+    assert_eq!(inner.shutdown, Shutdown::Grace(Duration::from_millis(1500)));
+    assert_eq!(inner.restart, crate::agent::RestartType::Transient);
+    assert_eq!(inner.intensity.max_restarts, 1);
+    assert_eq!(config.check(&["state"]), Ok(()));
+    assert!(config.check(&["echo"]).expect_err("another type").contains("no agent type \"state\""));
+}
+
+#[test]
+fn what_is_wrong_with_a_supervisor_is_told_with_its_line() {
+    let cases = [
+        ("[[supervisors]]\nstrategy = \"one_for_one\"", "n.toml:1: supervisors: a supervisor needs an id"),
+        ("[[supervisors]]\nid = \"a.b\"", "n.toml:2: supervisors.id"),
+        ("[[supervisors]]\nid = \"a\"\nstrategy = \"all\"", "one_for_one"),
+        ("[[supervisors]]\nid = \"a\"\nmax_restarts = 1001", "from 0 to 1000"),
+        ("[[supervisors]]\nid = \"a\"\nperiod_ms = 0", "from 1 to 86400000"),
+        ("[[supervisors]]\nid = \"a\"\nbackoff_factor = 0.5", "from 1 to 1000"),
+        ("[[supervisors]]\nid = \"a\"\nstop_grace_ms = \"never\"", "killed at once"),
+        ("[[supervisors]]\nid = \"a\"\nchildren = 3", "a supervisor has no field \"children\""),
+        ("[[supervisors]]\nid = \"a\"\n[[supervisors]]\nid = \"a\"", "already, at n.toml:1"),
+        ("[[supervisors]]\nid = \"a\"\nsupervisor = \"b\"", "no supervisor \"b\"; there are a"),
+        ("[[agents]]\nid = \"a\"\nsupervisor = \"b\"", "no [[supervisors]] at all"),
+        ("[[agents]]\nid = \"a\"\nstop_grace_ms = 5", "an agent with a supervisor"),
+        ("[agent_defaults]\nsupervisor = \"b\"", "it belongs to one agent"),
+        (
+            "[[supervisors]]\nid = \"a\"\nsupervisor = \"b\"\n[[supervisors]]\nid = \"b\"\nsupervisor = \"a\"",
+            "supervisor \"a\" is below itself",
+        ),
+        (
+            "[[supervisors]]\nid = \"a\"\nbackoff_min_ms = 200\nbackoff_max_ms = 100",
+            "at most backoff.max",
+        ),
+    ];
+    for (file, expected) in cases {
+        let error = refused(file);
+        assert!(error.contains(expected), "{file}\n{error}");
+    }
+    let many: String = (0..1001).map(|n| format!("[[supervisors]]\nid = \"s{n}\"\n")).collect();
+    assert!(refused(&many).contains("there can be 1000 supervisors"));
 }
 
 #[test]

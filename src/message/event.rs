@@ -37,6 +37,30 @@ impl AgentStatus {
         Self::Terminated,
         Self::Failed,
     ];
+
+    /// Whether an agent in this status can be in that one next. A supervisor goes no other way.
+    ///
+    /// | from | to |
+    /// | --- | --- |
+    /// | `Created` | `Starting`; `Terminated` or `Failed` if its supervisor ends before its turn |
+    /// | `Starting` | `Running`, `Stopping`, `Restarting`, `Terminated`, `Failed` |
+    /// | `Running` | `Stopping`, `Restarting`, `Terminated`, `Failed` |
+    /// | `Stopping` | `Terminated`; `Restarting` if it is stopped for a restart of its siblings |
+    /// | `Restarting` | `Running`, `Stopping`, `Terminated`, `Failed` |
+    /// | `Terminated` | `Starting` if it is declared; `Failed` if its tree is given up |
+    /// | `Failed` | `Starting`, `Terminated` |
+    pub const fn can_become(self, next: Self) -> bool {
+        use AgentStatus::{Created, Failed, Restarting, Running, Starting, Stopping, Terminated};
+        match self {
+            Created => matches!(next, Starting | Terminated | Failed),
+            Starting => matches!(next, Running | Stopping | Restarting | Terminated | Failed),
+            Running => matches!(next, Stopping | Restarting | Terminated | Failed),
+            Stopping => matches!(next, Terminated | Restarting),
+            Restarting => matches!(next, Running | Stopping | Terminated | Failed),
+            Terminated => matches!(next, Starting | Failed),
+            Failed => matches!(next, Starting | Terminated),
+        }
+    }
 }
 
 impl fmt::Display for AgentStatus {

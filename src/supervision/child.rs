@@ -1,9 +1,10 @@
 //! What a supervisor knows of one agent.
 
-use super::death::{Cause, MissedDeadline};
+use super::death::{Cause, Diagnosis, MissedDeadline};
 use super::health::Monitor;
 use super::intensity::RestartHistory;
-use super::port::LastWord;
+use super::port::{LastWord, PreviousFailure};
+use super::Shutdown;
 use crate::agent::{AgentConfig, AgentId};
 use crate::message::{AgentCounters, AgentStatus, AgentSummary};
 use crate::time::Instant;
@@ -14,6 +15,8 @@ pub(super) struct Child {
     pub(super) incarnation: u64,
     pub(super) status: AgentStatus,
     pub(super) phase: Phase,
+    /// What its last life ended with, until its next one begins.
+    pub(super) previous: Option<Box<PreviousFailure>>,
     /// What this incarnation said that it may die of.
     pub(super) word: Option<LastWord>,
     /// Whether any of its processes ever said hello.
@@ -27,6 +30,18 @@ pub(super) struct Child {
     pub(super) restarts: u64,
     /// What is set in the schedule.
     pub(super) scheduled: Option<Instant>,
+    /// Where it stands in a declared tree; nothing for a dynamic agent.
+    pub(super) place: Option<Place>,
+}
+
+/// An agent's place in a declared tree.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// Its supervisor.
+    pub(super) supervisor: String,
+    pub(super) shutdown: Shutdown,
+    /// Whether its last process did not stop as it was told, and was killed.
+    pub(super) killed: bool,
 }
 
 /// Where a child is; its status is what is shown of that.
@@ -40,7 +55,8 @@ pub(super) enum Phase {
     Killing { missed: MissedDeadline, again_at: Instant },
     /// It was told to end for good.
     Stopping {
-        kill_at: Instant,
+        /// Nothing for one that may take as long as it wants.
+        kill_at: Option<Instant>,
         killed: bool,
         /// If it was being killed for that when it was told to end.
         missed: Option<MissedDeadline>,
@@ -49,6 +65,8 @@ pub(super) enum Phase {
     Waiting { until: Instant },
     /// It died too often.
     Failed,
+    /// It does not run, and its supervisor knows whether it will again: a declared agent's.
+    Down,
 }
 
 impl Child {
@@ -58,6 +76,7 @@ impl Child {
             incarnation,
             status: AgentStatus::Starting,
             phase: Phase::Starting { deadline },
+            previous: None,
             word: None,
             ran: false,
             down_since: None,
@@ -65,12 +84,23 @@ impl Child {
             history: RestartHistory::default(),
             restarts: 0,
             scheduled: None,
+            place: None,
+        }
+    }
+
+    /// A declared agent, before its first start.
+    pub(super) fn declared(config: AgentConfig, incarnation: u64, place: Place) -> Self {
+        Self {
+            status: AgentStatus::Created,
+            phase: Phase::Down,
+            place: Some(place),
+            ..Self::new(config, incarnation, Instant::START)
         }
     }
 
     /// Whether there is a process, or soon will be.
     pub(super) fn has_process(&self) -> bool {
-        !matches!(self.phase, Phase::Waiting { .. } | Phase::Failed)
+        !matches!(self.phase, Phase::Waiting { .. } | Phase::Failed | Phase::Down)
     }
 
     /// When something is to be done without a fact from outside.
@@ -79,10 +109,21 @@ impl Child {
             Phase::Starting { deadline } => Some(*deadline),
             Phase::Running(monitor) => Some(monitor.due()),
             Phase::Killing { again_at, .. } => Some(*again_at),
-            Phase::Stopping { kill_at, .. } => Some(*kill_at),
+            Phase::Stopping { kill_at, .. } => *kill_at,
             Phase::Waiting { until } => Some(*until),
-            Phase::Failed => None,
+            Phase::Failed | Phase::Down => None,
         }
+    }
+
+    /// What its next life is told of this one.
+    pub(super) fn remember_failure(&mut self, diagnosis: &Diagnosis) {
+        self.previous = (!diagnosis.normal).then(|| {
+            Box::new(PreviousFailure {
+                incarnation: self.incarnation,
+                failure_type: diagnosis.failure_type,
+                context: diagnosis.context.clone(),
+            })
+        });
     }
 
     /// Remembers a word. A suspicion never replaces what is certain.

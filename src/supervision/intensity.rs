@@ -42,8 +42,19 @@ pub struct RestartHistory {
 impl RestartHistory {
     /// The number of the next restart in the window, from 1; nothing if it would be one too many.
     pub fn next_attempt(&mut self, now: Instant, intensity: Intensity) -> Option<u32> {
+        self.next_attempt_beside(now, intensity, 0)
+    }
+
+    /// As [`RestartHistory::next_attempt`], where so many others are decided on and not yet done.
+    pub fn next_attempt_beside(
+        &mut self,
+        now: Instant,
+        intensity: Intensity,
+        decided: u32,
+    ) -> Option<u32> {
         self.forget(now, intensity.period);
-        let attempt = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let done = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
+        let attempt = done.saturating_add(decided).saturating_add(1);
         (attempt <= intensity.max_restarts).then_some(attempt)
     }
 

@@ -117,10 +117,28 @@ impl Limiter {
         if let Some(old) = replaces {
             self.left(old);
         }
-        if let Some((at, _)) = at {
-            self.counts[at] += 1;
+        self.joined(agent_type);
+        Ok(())
+    }
+
+    /// Whether there is room for one more of that type, where others come with it: `with_it` counts
+    /// them, and this one.
+    pub(super) fn check(&self, agent_type: &str, with_it: &mut Vec<u32>) -> Result<(), StartError> {
+        let Some((at, max_agents)) = self.limits.of_type(agent_type) else { return Ok(()) };
+        with_it.resize(self.counts.len(), 0);
+        with_it[at] += 1;
+        if self.counts[at] + with_it[at] > max_agents {
+            let agent_type = agent_type.to_owned();
+            return Err(StartError::TypeCapacity { agent_type, max_agents });
         }
         Ok(())
+    }
+
+    /// One more agent of that type is there.
+    pub(super) fn joined(&mut self, agent_type: &str) {
+        if let Some((at, _)) = self.limits.of_type(agent_type) {
+            self.counts[at] += 1;
+        }
     }
 
     /// An agent of that type is no longer there.

@@ -5,6 +5,7 @@ mod backoff;
 mod child;
 mod death;
 mod event;
+mod group;
 mod handling;
 mod health;
 mod intensity;
@@ -25,6 +26,9 @@ pub use event::{
 pub use handling::{HandlingTimes, Quantiles};
 pub use intensity::{Intensity, RestartHistory};
 pub use limits::SpawnLimits;
-pub use port::{Figures, Input, LastWord, Now, Output};
-pub use spec::{InvalidSupervisorConfig, SupervisorConfig};
-pub use supervisor::{StartError, Supervisor, UnknownAgent};
+pub use port::{Figures, Input, LastWord, Now, Output, PreviousFailure};
+pub use spec::{
+    ChildCounts, ChildSpec, InvalidSupervisorConfig, Shutdown, Strategy, SupervisorConfig,
+    SupervisorSpec,
+};
+pub use supervisor::{StartError, Supervisor, TreeError, UnknownAgent};

@@ -62,6 +62,7 @@ impl Outbox {
         if *status == new {
             return;
         }
+        debug_assert!(status.can_become(new), "{id} cannot become {new}: it is {status}");
         let old = std::mem::replace(status, new);
         self.uncount(old);
         self.count(new);
@@ -98,14 +99,24 @@ impl Outbox {
                 attempt: child.attempt,
                 outcome: RecoveryOutcome::Succeeded,
                 downtime_us: u64::try_from(down.as_micros()).unwrap_or(u64::MAX),
-                initiator: self.supervisor_id.clone(),
+                initiator: self.supervisor_of(child).to_owned(),
                 timestamp: now.wall,
             }));
         }
         self.status(id, child, AgentStatus::Running);
         let step =
             if first { LifecycleEvent::ChildStarted } else { LifecycleEvent::ChildRestarted };
-        self.lifecycle(step, Some(id));
+        self.step_of(child, step, id);
+    }
+
+    /// A step in the life of a child, told of by its supervisor.
+    pub(super) fn step_of(&mut self, child: &Child, event_type: LifecycleEvent, id: &AgentId) {
+        let supervisor = self.supervisor_of(child).to_owned();
+        self.lifecycle_of(supervisor, event_type, vec![id.clone()]);
+    }
+
+    fn supervisor_of<'a>(&'a self, child: &'a Child) -> &'a str {
+        child.place.as_ref().map_or(&self.supervisor_id, |place| &place.supervisor)
     }
 
     /// A child that is no longer there has ended for good.
@@ -153,10 +164,37 @@ impl Outbox {
     }
 
     pub(super) fn lifecycle(&mut self, event_type: LifecycleEvent, id: Option<&AgentId>) {
+        let affected = id.into_iter().cloned().collect();
+        self.lifecycle_of(self.supervisor_id.clone(), event_type, affected);
+    }
+
+    pub(super) fn lifecycle_of(
+        &mut self,
+        supervisor_id: String,
+        event_type: LifecycleEvent,
+        affected_agents: Vec<AgentId>,
+    ) {
         self.push(Output::Event(SupervisionEvent::SupervisorLifecycle {
-            supervisor_id: self.supervisor_id.clone(),
+            supervisor_id,
             event_type,
-            affected_agents: id.into_iter().cloned().collect(),
+            affected_agents,
+        }));
+    }
+
+    pub(super) fn escalation(
+        &mut self,
+        now: Now,
+        supervisor_id: String,
+        level: u32,
+        reason: String,
+        affected_agents: Vec<AgentId>,
+    ) {
+        self.push(Output::Event(SupervisionEvent::Escalation {
+            supervisor_id,
+            level,
+            reason,
+            affected_agents,
+            timestamp: now.wall,
         }));
     }
 

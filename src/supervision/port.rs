@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FailureType, Quantiles, SupervisionEvent};
+use super::{FailureContext, FailureType, Quantiles, SupervisionEvent};
 use crate::agent::{AgentConfig, AgentId};
 use crate::message::AgentEvent;
 use crate::time::{Instant, Timestamp};
@@ -15,6 +15,11 @@ pub struct Now {
     pub at: Instant,
     /// On the wall clock.
     pub wall: Timestamp,
+}
+
+impl Now {
+    /// When nothing has happened yet.
+    pub(crate) const START: Self = Self { at: Instant::START, wall: Timestamp::EPOCH };
 }
 
 /// A fact from the host. One of another incarnation than the present one changes nothing.
@@ -116,6 +121,17 @@ pub struct Figures {
     pub mailbox_delay_us: Option<u64>,
 }
 
+/// What an agent's life before this one ended with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviousFailure {
+    /// That life.
+    pub incarnation: u64,
+    /// What kind of failure it was.
+    pub failure_type: FailureType,
+    /// What is known of it.
+    pub context: FailureContext,
+}
+
 /// Work for the host, in the order in which it is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
@@ -127,6 +143,11 @@ pub enum Output {
         incarnation: u64,
         /// What it is made of.
         config: AgentConfig,
+        /// Whether nobody can know of it, so that the host has to make it known: it is new, or had
+        /// ended for good.
+        is_new: bool,
+        /// What its last life ended with, where that was a failure.
+        previous: Option<PreviousFailure>,
     },
     /// Tell the process to end.
     Stop {

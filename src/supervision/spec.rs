@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Backoff, Intensity, SpawnLimits};
-use crate::agent::AgentConfig;
+use crate::agent::{AgentConfig, RestartType};
 use crate::message::Subject;
 
 /// What a supervisor keeps to.
@@ -40,6 +41,121 @@ pub struct SupervisorConfig {
     pub start_deadline: Duration,
 }
 
+/// Which children are restarted when one of them ended; the terms and meanings are those of OTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// That one.
+    #[default]
+    OneForOne,
+    /// All of them: the others are stopped in reverse order, and all are started in order.
+    OneForAll,
+    /// That one and those that were started after it.
+    RestForOne,
+}
+
+/// How a child is stopped; OTP's `shutdown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shutdown {
+    /// It is killed at once.
+    Kill,
+    /// It is told to stop, and killed after so long.
+    Grace(Duration),
+    /// It is told to stop, however long that takes. For supervisors: what bounds it are the graces
+    /// of its agents. An agent that does not end then keeps its siblings waiting for ever.
+    Infinity,
+}
+
+impl Shutdown {
+    /// OTP's default for workers: 5 s.
+    pub const AGENT: Self = Self::Grace(Duration::from_secs(5));
+}
+
+/// A supervisor of a declared tree. Unlike the dynamic agents of a node, which are restarted and
+/// given up each by itself, its children share one intensity, and a strategy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SupervisorSpec {
+    /// Its name, one token of a subject, unique within the node.
+    pub id: String,
+    /// Which children are restarted when one ended. Default: [`Strategy::OneForOne`].
+    pub strategy: Strategy,
+    /// How many restarts of its children together are too many. Default: more than 5 in 5 s.
+    pub intensity: Intensity,
+    /// The delay before a restart.
+    pub backoff: Backoff,
+    /// When its parent starts it again. Default: [`RestartType::Permanent`].
+    pub restart: RestartType,
+    /// How its parent stops it. Default: [`Shutdown::Infinity`].
+    pub shutdown: Shutdown,
+    /// Its children, in the order of their start.
+    pub children: Vec<ChildSpec>,
+}
+
+impl Default for SupervisorSpec {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            strategy: Strategy::default(),
+            intensity: Intensity::default(),
+            backoff: Backoff::default(),
+            restart: RestartType::default(),
+            shutdown: Shutdown::Infinity,
+            children: Vec::new(),
+        }
+    }
+}
+
+/// A child of a declared supervisor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant)] // There are as many as agents, and those are large.
+pub enum ChildSpec {
+    /// An agent, with an id of its own choice.
+    Agent {
+        /// What it is made of; its `restart` is its supervisor's business.
+        config: AgentConfig,
+        /// How it is stopped.
+        shutdown: Shutdown,
+    },
+    /// A supervisor.
+    Supervisor(SupervisorSpec),
+}
+
+impl ChildSpec {
+    /// The agent, or those of the whole tree.
+    pub fn agents(&self) -> Vec<&AgentConfig> {
+        match self {
+            Self::Agent { config, .. } => vec![config],
+            Self::Supervisor(spec) => spec.agents(),
+        }
+    }
+}
+
+impl From<AgentConfig> for ChildSpec {
+    /// An agent that has 5 s to stop.
+    fn from(config: AgentConfig) -> Self {
+        Self::Agent { config, shutdown: Shutdown::AGENT }
+    }
+}
+
+impl From<SupervisorSpec> for ChildSpec {
+    fn from(spec: SupervisorSpec) -> Self {
+        Self::Supervisor(spec)
+    }
+}
+
+/// How many children a supervisor has; OTP's `count_children`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildCounts {
+    /// All of them, whether they run or not.
+    pub specs: u64,
+    /// Those that run.
+    pub active: u64,
+    /// Those that are supervisors.
+    pub supervisors: u64,
+    /// Those that are agents.
+    pub workers: u64,
+}
+
 /// A value that [`SupervisorConfig::validate`] refuses.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[error("{field} of the supervisor is {value}, and must be {allowed}")]
@@ -65,6 +181,49 @@ impl Default for SupervisorConfig {
     }
 }
 
+fn check(
+    ok: bool,
+    field: &'static str,
+    value: &dyn std::fmt::Debug,
+    allowed: &'static str,
+) -> Result<(), InvalidSupervisorConfig> {
+    if ok {
+        return Ok(());
+    }
+    Err(InvalidSupervisorConfig { field, value: format!("{value:?}"), allowed })
+}
+
+/// What holds for every supervisor.
+fn check_rules(
+    id: &str,
+    intensity: Intensity,
+    backoff: Backoff,
+) -> Result<(), InvalidSupervisorConfig> {
+    let Backoff { min, max, factor, jitter } = backoff;
+    check(Subject::is_token(id), "id", &id, "1 to 128 characters of A-Z a-z 0-9 _ -")?;
+    check(
+        intensity.max_restarts <= Intensity::MAX,
+        "intensity",
+        &intensity.max_restarts,
+        "0 to 1000",
+    )?;
+    check(min <= max, "backoff.min", &min, "at most backoff.max")?;
+    check(factor.is_finite() && factor >= 1.0, "backoff.factor", &factor, "at least 1")?;
+    check((0.0..=1.0).contains(&jitter), "backoff.jitter", &jitter, "0 to 1")
+}
+
+impl SupervisorSpec {
+    /// The agents of the whole tree, in the order of their start.
+    pub fn agents(&self) -> Vec<&AgentConfig> {
+        self.children.iter().flat_map(ChildSpec::agents).collect()
+    }
+
+    /// Checks its own values; those of its children are theirs.
+    pub fn validate(&self) -> Result<(), InvalidSupervisorConfig> {
+        check_rules(&self.id, self.intensity, self.backoff)
+    }
+}
+
 impl SupervisorConfig {
     /// The largest `failure_detection_threshold`: at the shortest timeout a check each 10 ms.
     pub const MAX_THRESHOLD: u32 = 10;
@@ -76,20 +235,7 @@ impl SupervisorConfig {
 
     /// Checks every value.
     pub fn validate(&self) -> Result<(), InvalidSupervisorConfig> {
-        let check = |ok: bool, field, value: &dyn std::fmt::Debug, allowed| {
-            if ok {
-                return Ok(());
-            }
-            let value = format!("{value:?}");
-            Err(InvalidSupervisorConfig { field, value, allowed })
-        };
-        let Backoff { min, max, factor, jitter } = self.backoff;
-        check(
-            Subject::is_token(&self.id),
-            "id",
-            &self.id,
-            "1 to 128 characters of A-Z a-z 0-9 _ -",
-        )?;
+        check_rules(&self.id, self.intensity, self.backoff)?;
         check(
             (1..=1_000_000).contains(&self.max_agents),
             "max_agents",
@@ -103,8 +249,9 @@ impl SupervisorConfig {
             &max_agents_per_type.len(),
             "of at most 64 types",
         )?;
-        let too_many = max_agents_per_type.iter().find(|(_, most)| *most > 1_000_000);
-        check(too_many.is_none(), "max_agents_per_type", &too_many, "0 to 1000000")?;
+        for (_, most) in max_agents_per_type {
+            check(*most <= 1_000_000, "max_agents_per_type", most, "0 to 1000000")?;
+        }
         check(
             *max_spawns_per_second <= SpawnLimits::MAX_PER_SECOND,
             "max_spawns_per_second",
@@ -112,15 +259,6 @@ impl SupervisorConfig {
             "0 to 100000",
         )?;
         check((1..=1_000_000).contains(spawn_burst), "spawn_burst", spawn_burst, "1 to 1000000")?;
-        check(
-            self.intensity.max_restarts <= Intensity::MAX,
-            "intensity",
-            &self.intensity.max_restarts,
-            "0 to 1000",
-        )?;
-        check(min <= max, "backoff.min", &min, "at most backoff.max")?;
-        check(factor.is_finite() && factor >= 1.0, "backoff.factor", &factor, "at least 1")?;
-        check((0.0..=1.0).contains(&jitter), "backoff.jitter", &jitter, "0 to 1")?;
         check(
             (Duration::from_millis(100)..=Duration::from_secs(86_400))
                 .contains(&self.health_interval),

@@ -1,6 +1,7 @@
 //! The decisions of one supervisor with dynamic children.
 
 mod transitions;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -17,6 +18,8 @@ use super::{FailureSeverity, InvalidSupervisorConfig, LifecycleEvent, Supervisor
 use crate::agent::{AgentConfig, AgentId, InvalidAgentConfig};
 use crate::message::{AgentPage, AgentStatus, AgentSummary};
 use crate::time::Instant;
+use tree::Tree;
+pub use tree::TreeError;
 
 /// Decides what happens to agents that start, answer, fail and stop. It does nothing itself: a
 /// host feeds it facts and does what comes out.
@@ -51,7 +54,9 @@ pub struct Supervisor {
     config: SupervisorConfig,
     limiter: Limiter,
     children: BTreeMap<AgentId, Child>,
-    schedule: Schedule,
+    /// The declared supervisors, and whose children they are.
+    tree: Tree,
+    schedule: Schedule<AgentId>,
     out: Outbox,
     /// The state of the generator that spreads deadlines.
     random: u64,
@@ -126,6 +131,7 @@ impl Supervisor {
             config,
             limiter,
             children: BTreeMap::new(),
+            tree: Tree::default(),
             schedule: Schedule::default(),
             out,
             random: seed,
@@ -154,7 +160,7 @@ impl Supervisor {
     ) -> Result<u64, StartError> {
         config.validate()?;
         let old = self.children.get(&config.id);
-        if old.is_none_or(|old| matches!(old.phase, Phase::Failed)) {
+        if old.is_none_or(|old| old.place.is_none() && matches!(old.phase, Phase::Failed)) {
             let applicant = Applicant {
                 agent_type: &config.agent_type,
                 replaces: old.map(|old| old.config.agent_type.as_str()),
@@ -171,7 +177,7 @@ impl Supervisor {
         let id = config.id.clone();
         let deadline = now.at + self.config.start_deadline_of(&config);
         let incarnation = match self.children.get_mut(&id) {
-            Some(old) if matches!(old.phase, Phase::Failed) => {
+            Some(old) if old.place.is_none() && matches!(old.phase, Phase::Failed) => {
                 let incarnation = old.incarnation + 1;
                 self.out.status(&id, old, AgentStatus::Starting);
                 *old = Child::new(config.clone(), incarnation, deadline);
@@ -189,7 +195,8 @@ impl Supervisor {
                 incarnation
             }
         };
-        self.out.push(Output::Spawn { id: id.clone(), incarnation, config });
+        let (is_new, previous) = (true, None);
+        self.out.push(Output::Spawn { id: id.clone(), incarnation, config, is_new, previous });
         self.rearm(&id);
         Ok(incarnation)
     }
@@ -207,38 +214,60 @@ impl Supervisor {
         id: &AgentId,
         grace: Duration,
     ) -> Result<(), UnknownAgent> {
-        let Some(child) = self.children.get_mut(id) else {
+        let Some(child) = self.children.get(id) else {
             return Err(UnknownAgent(id.clone()));
         };
         let until = now.at + grace;
-        let missed = match &mut child.phase {
-            Phase::Stopping { kill_at, .. } => {
-                // Who is in a hurry now was not when it was told first; never the other way round.
-                *kill_at = until.min(*kill_at);
-                self.rearm(id);
-                return Ok(());
+        match (&child.phase, &child.place) {
+            (Phase::Stopping { .. }, _) => self.hurry(id, until),
+            (_, Some(_)) => {
+                self.terminate_agent(now, id);
+                self.hurry(id, until);
             }
-            Phase::Waiting { .. } | Phase::Failed => {
+            (Phase::Waiting { .. } | Phase::Failed | Phase::Down, None) => {
                 self.remove(id, "it was stopped".to_owned(), false);
-                return Ok(());
             }
+            _ => self.tell_to_stop(id, Some(until)),
+        }
+        Ok(())
+    }
+
+    /// Who is in a hurry now was not when it was told first; never the other way round.
+    fn hurry(&mut self, id: &AgentId, until: Instant) {
+        let phase = self.children.get_mut(id).map(|child| &mut child.phase);
+        if let Some(Phase::Stopping { kill_at, .. }) = phase {
+            *kill_at = Some(kill_at.map_or(until, |at| at.min(until)));
+            self.rearm(id);
+        }
+    }
+
+    /// Tells an agent that has a process to end.
+    fn tell_to_stop(&mut self, id: &AgentId, kill_at: Option<Instant>) {
+        let Some(child) = self.children.get_mut(id) else { return };
+        let missed = match &child.phase {
             Phase::Killing { missed, .. } => Some(*missed),
-            Phase::Starting { .. } | Phase::Running(_) => None,
+            _ => None,
         };
-        child.phase = Phase::Stopping { kill_at: until, killed: missed.is_some(), missed };
+        child.phase = Phase::Stopping { kill_at, killed: missed.is_some(), missed };
         if missed.is_none() {
             self.out.push(Output::Stop { id: id.clone(), incarnation: child.incarnation });
         }
         self.out.status(id, child, AgentStatus::Stopping);
         self.rearm(id);
-        Ok(())
     }
 
     /// Stops all agents, each with this grace; gives how many there were. As with one, a further
     /// call can only shorten it.
     pub fn stop_all(&mut self, now: Now, grace: Duration) -> usize {
-        let ids: Vec<AgentId> = self.ids().cloned().collect();
-        ids.iter().filter(|id| self.stop_within(now, id, grace).is_ok()).count()
+        let count = self.children.len();
+        let dynamic = self.children.iter().filter(|(_, child)| child.place.is_none());
+        let ids: Vec<AgentId> = dynamic.map(|(id, _)| id.clone()).collect();
+        for id in &ids {
+            // It is there: it was found above.
+            let _ = self.stop_within(now, id, grace);
+        }
+        self.stop_supervisors(now, grace);
+        count
     }
 
     /// Takes a fact, and then sees to those whose time has come.
@@ -266,21 +295,25 @@ impl Supervisor {
             };
             self.turn(now, &id);
         }
+        self.tick_supervisors(now);
     }
 
     /// The next piece of work; [`Output::Wait`] when there is none.
     pub fn poll_output(&mut self) -> Output {
-        self.out.pop().unwrap_or_else(|| Output::Wait(self.schedule.next()))
+        self.out.pop().unwrap_or_else(|| {
+            let next = [self.schedule.next(), self.tree.next()];
+            Output::Wait(next.into_iter().flatten().min())
+        })
+    }
+
+    /// Whether there is no agent and no supervisor of a tree.
+    pub fn is_empty(&self) -> bool {
+        self.children.is_empty() && self.tree.is_empty()
     }
 
     /// How many agents there are, in whatever status.
     pub fn len(&self) -> usize {
         self.children.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.children.is_empty()
     }
 
     /// How many agents are in each status; statuses without an agent are absent.

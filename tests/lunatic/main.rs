@@ -16,3 +16,4 @@ mod stop;
 mod supervisor;
 mod support;
 mod tree;
+mod trees;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use rust_wasm_lunatic_nats::host::lunatic::sys::{self, Permissions, Pid};
 use rust_wasm_lunatic_nats::host::lunatic::{Node, NodeEvent, NodeHandle};
-use rust_wasm_lunatic_nats::supervision::FailureType;
+use rust_wasm_lunatic_nats::supervision::{FailureType, PreviousFailure};
 use rust_wasm_lunatic_nats::{
     Agent, AgentConfig, AgentId, Context, Error, Message, NodeConfig, Result,
 };
@@ -168,6 +168,7 @@ pub(crate) struct Probe {
     seen: Vec<Value>,
     kept: Option<Message>,
     bomb: Option<Bomb>,
+    previous: Value,
 }
 
 /// Panics when it is dropped.
@@ -188,8 +189,19 @@ impl Agent for Probe {
         Ok(())
     }
 
+    async fn on_restart(&mut self, ctx: &mut Context, previous: &PreviousFailure) -> Result<()> {
+        self.previous = serde_json::to_value(previous)?;
+        self.on_start(ctx).await
+    }
+
     async fn handle(&mut self, ctx: &mut Context, message: Message) -> Result<()> {
         let told = &message.payload;
+        if let Some(text) = told.get("panic").and_then(Value::as_str) {
+            panic!("{text}");
+        }
+        if told.get("previous").is_some() {
+            return ctx.reply(&message, self.previous.clone()).await;
+        }
         if let Some(text) = told.get("fail").and_then(Value::as_str) {
             return Err(Error::handler(text));
         }

@@ -28,7 +28,7 @@ use crate::message::{
     decode_payload, encode_error, parse_agent_input, ErrorCode, Headers, Message, NatsMessage,
     Subject, WireError,
 };
-use crate::supervision::{FailureType, Figures, HandlingTimes};
+use crate::supervision::{FailureType, Figures, HandlingTimes, PreviousFailure};
 use crate::time::Instant;
 
 /// Makes an agent of a registered type.
@@ -45,7 +45,10 @@ pub(super) fn process() {
     // SAFETY: the number is a `Factory` of this module that the node's builder registered, and a
     // function pointer is the same index into the table in every process of the module.
     let factory: Factory = unsafe { std::mem::transmute(start.factory as usize) };
-    Running::new(config, start.incarnation, supervisor, factory()).run();
+    let previous = start.previous.as_deref().map(|previous| {
+        serde_json::from_str(previous).expect("the supervisor of this node wrote it")
+    });
+    Running::new(config, start.incarnation, supervisor, factory()).run(previous.as_ref());
 }
 
 struct Running {
@@ -85,10 +88,14 @@ impl Running {
         Self { id, incarnation, supervisor, agent, ctx, figures, times, heard, reports }
     }
 
-    fn run(mut self) {
+    fn run(mut self, previous: Option<&PreviousFailure>) {
         let mut buffer = Vec::new();
-        if let Err(error) = run(self.agent.on_start(&mut self.ctx)) {
-            panic!("on_start failed: {error}");
+        let (hook, begun) = match previous {
+            None => ("on_start", run(self.agent.on_start(&mut self.ctx))),
+            Some(failure) => ("on_restart", run(self.agent.on_restart(&mut self.ctx, failure))),
+        };
+        if let Err(error) = begun {
+            panic!("{hook} failed: {error}");
         }
         self.turn_over();
         let started =

@@ -26,8 +26,10 @@ use crate::nats::{Inbox, MessageView, Outbox};
 /// know what the one before had sent.
 pub(super) const DEFAULT_LIMITS: Load = Load { messages: 65_536, bytes: 8 << 20 };
 
-/// How long the reader waits, once, for a receiver whose window is full.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How long the reader waits, once, for a receiver whose window is full: so many times so long. A
+/// machine that stood still for all of it has been waited for only once, and the receiver has its turn.
+const PATIENCE: u32 = 5;
+const PATIENCE_STEP: Duration = Duration::from_millis(10);
 
 /// The owner of the node's connection is told how much came at the latest after so many messages.
 const UNCOUNTED: u64 = 1000;
@@ -400,18 +402,20 @@ impl Dispatcher {
                 Label { reader: sys::this(), window: key, sent: window.sent, receipt: true };
             Batch::default().send(target.to, target.tag, target.kind, &label);
         }
-        self.last_marker += 1;
-        let over = self.last_marker;
-        let mut marker = Vec::new();
-        mail::encode(&ReaderMail::Marker { number: over }, &mut marker);
-        // No timeout of the receive: that could change the order of what comes.
-        sys::send_after(sys::this(), 0, &marker, PATIENCE);
-        while self.read_mail() != Some(over) {
-            match self.windows.get(&key) {
-                Some(window) if window.has_room(bytes) => return true,
-                Some(_) => {}
-                // Unsubscribed meanwhile.
-                None => return false,
+        for _ in 0..PATIENCE {
+            self.last_marker += 1;
+            let over = self.last_marker;
+            let mut marker = Vec::new();
+            mail::encode(&ReaderMail::Marker { number: over }, &mut marker);
+            // No timeout of the receive: that could change the order of what comes.
+            sys::send_after(sys::this(), 0, &marker, PATIENCE_STEP);
+            while self.read_mail() != Some(over) {
+                match self.windows.get(&key) {
+                    Some(window) if window.has_room(bytes) => return true,
+                    Some(_) => {}
+                    // Unsubscribed meanwhile.
+                    None => return false,
+                }
             }
         }
         if let Some(window) = self.windows.get_mut(&key) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::sys::{self, Pid, Received};
-use crate::supervision::{FailureType, Figures};
+use crate::supervision::{ChildSpec, FailureType, Figures, SupervisorSpec};
 use crate::text::utf8;
 
 /// The first byte of an answer; the first variant of each mail enum is held free for it.
@@ -101,6 +101,8 @@ pub(crate) struct AgentStart {
     /// The `AgentConfig`, as JSON: its `args` are of any shape.
     pub(crate) config: String,
     pub(crate) incarnation: u64,
+    /// What its last life ended with, as JSON, where that was a failure.
+    pub(crate) previous: Option<String>,
     pub(crate) supervisor: u64,
     /// The function that makes the agent: an index into the module's table.
     pub(crate) factory: u32,
@@ -149,11 +151,45 @@ pub(crate) enum Ask<'a> {
     Status { id: Option<&'a str> },
     /// A page of agents, as JSON.
     List { after: Option<&'a str>, limit: u32 },
+    /// Do something with a declared tree: a [`TreeCommand`] as JSON. Answered when it is decided on.
+    Tree { command: &'a str },
     /// Start no more agents.
     Drain,
     /// Stop every agent. Answered when none is left, or the grace is over and the rest is killed;
     /// asked again meanwhile, it can only shorten the grace.
     StopAll { grace_ms: u64 },
+}
+
+/// What can be done with declared trees.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum TreeCommand {
+    StartSupervisor {
+        spec: SupervisorSpec,
+    },
+    StopSupervisor {
+        id: String,
+        grace: Duration,
+    },
+    StartChild {
+        supervisor: String,
+        child: ChildSpec,
+    },
+    TerminateChild {
+        supervisor: String,
+        child: String,
+    },
+    RestartChild {
+        supervisor: String,
+        child: String,
+    },
+    DeleteChild {
+        supervisor: String,
+        child: String,
+    },
+    /// Answered with `ChildCounts`, as JSON.
+    CountChildren {
+        supervisor: String,
+    },
 }
 
 /// An answer: bytes whose meaning the asker knows, or an error of the wire contract.

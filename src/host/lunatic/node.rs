@@ -13,7 +13,9 @@ use super::connection::{self, ConnectionStart};
 use super::gateway;
 use super::local::LocalSender;
 use super::logger;
-use super::mail::{self, Answer, Ask, EventsMail, MainMail, NoAnswer, SupervisorMail, Waiter};
+use super::mail::{
+    self, Answer, Ask, EventsMail, MainMail, NoAnswer, SupervisorMail, TreeCommand, Waiter,
+};
 use super::names::{self, Lookup};
 use super::root::{self, RootStart};
 use super::supervisor::AllStopped;
@@ -26,6 +28,7 @@ use crate::log_line::Speaker;
 use crate::message::{
     decode_payload, AgentPage, AgentSummary, NodeSummary, Spawned, SystemMessage,
 };
+use crate::supervision::{ChildCounts, ChildSpec, SupervisorSpec};
 use crate::time::Instant;
 
 /// Where a node begins.
@@ -77,6 +80,11 @@ impl NodeBuilder {
             data_dir,
             max_agents: config.max_agents,
             types: self.numbered(),
+            trees: config
+                .supervisors
+                .iter()
+                .map(serde_json::to_string)
+                .collect::<std::result::Result<_, _>>()?,
             nats: ConnectionStart::new(config)?,
             supervision: config.supervision.clone(),
             log_level: logger::level(),
@@ -245,6 +253,58 @@ impl NodeHandle {
     pub fn stop(&mut self, id: &AgentId) -> Result<()> {
         let answer = self.ask_supervisor(Ask::Stop { id: id.as_str() }, Duration::ZERO);
         answer.map(|_| ()).map_err(|error| ask_error(id, error))
+    }
+
+    /// Starts a declared tree beside those of the config: its agents in order, each when the one
+    /// before it runs. This returns when the tree is taken, or refused as a whole.
+    pub fn start_supervisor(&mut self, spec: SupervisorSpec) -> Result<()> {
+        self.tree(&TreeCommand::StartSupervisor { spec })
+    }
+
+    /// Stops a declared tree, in reverse order, and forgets it. What has not stopped after that grace
+    /// is killed. This returns when that has begun.
+    pub fn stop_supervisor(&mut self, id: &str, grace: Duration) -> Result<()> {
+        self.tree(&TreeCommand::StopSupervisor { id: id.to_owned(), grace })
+    }
+
+    /// Adds a child to a supervisor, behind the others, and starts it; if it does not come up it is
+    /// forgotten. This returns when it is taken, or refused.
+    pub fn start_child(&mut self, supervisor: &str, child: ChildSpec) -> Result<()> {
+        self.tree(&TreeCommand::StartChild { supervisor: supervisor.to_owned(), child })
+    }
+
+    /// Stops a child, which keeps its place. This returns when that has begun.
+    pub fn terminate_child(&mut self, supervisor: &str, child: &str) -> Result<()> {
+        let (supervisor, child) = (supervisor.to_owned(), child.to_owned());
+        self.tree(&TreeCommand::TerminateChild { supervisor, child })
+    }
+
+    /// Starts a child that does not run. This returns when that has begun.
+    pub fn restart_child(&mut self, supervisor: &str, child: &str) -> Result<()> {
+        let (supervisor, child) = (supervisor.to_owned(), child.to_owned());
+        self.tree(&TreeCommand::RestartChild { supervisor, child })
+    }
+
+    /// Forgets a child that does not run, and all below it.
+    pub fn delete_child(&mut self, supervisor: &str, child: &str) -> Result<()> {
+        let (supervisor, child) = (supervisor.to_owned(), child.to_owned());
+        self.tree(&TreeCommand::DeleteChild { supervisor, child })
+    }
+
+    /// How many children a supervisor has.
+    pub fn count_children(&mut self, supervisor: &str) -> Result<ChildCounts> {
+        let command = TreeCommand::CountChildren { supervisor: supervisor.to_owned() };
+        Ok(serde_json::from_slice(&self.ask_tree(&command)?)?)
+    }
+
+    fn tree(&mut self, command: &TreeCommand) -> Result<()> {
+        self.ask_tree(command).map(|_| ())
+    }
+
+    fn ask_tree(&mut self, command: &TreeCommand) -> Result<Vec<u8>> {
+        let command = serde_json::to_string(command)?;
+        let answer = self.ask_supervisor(Ask::Tree { command: &command }, Duration::ZERO);
+        answer.map_err(|error| Error::Node(describe(error)))
     }
 
     /// The node at a glance.

@@ -28,6 +28,8 @@ pub(super) struct RootStart {
     pub(super) data_dir: String,
     pub(super) max_agents: u32,
     pub(super) types: Vec<(String, u32)>,
+    /// The declared trees, each a `SupervisorSpec` as JSON.
+    pub(super) trees: Vec<String>,
     /// How to reach NATS; none for a node without.
     pub(super) nats: Option<ConnectionStart>,
     pub(super) supervision: SupervisionConfig,
@@ -171,8 +173,10 @@ impl Root {
             }
             Part::Supervisor => {
                 let (max_agents, types) = (self.start.max_agents, self.start.types.clone());
+                let trees = self.start.trees.clone();
                 let supervision = self.start.supervision.clone();
-                let start = SupervisorStart { node_id, max_agents, types, supervision, log_level };
+                let start =
+                    SupervisorStart { node_id, max_agents, types, trees, supervision, log_level };
                 mail::start(pid, &start);
             }
             Part::Gateway => mail::start(pid, &GatewayStart { node_id, main, log_level }),

@@ -12,7 +12,7 @@ use super::clock;
 use super::connection;
 use super::logger;
 use super::mail::{
-    self, AgentMail, AgentStart, Answer, Ask, EventsMail, SupervisorMail, Waiter, Word,
+    self, AgentMail, AgentStart, Answer, Ask, EventsMail, SupervisorMail, TreeCommand, Waiter, Word,
 };
 use super::names::{self, Part};
 use super::sys::{self, Permissions, Pid, Received};
@@ -24,7 +24,8 @@ use crate::message::{
     WireError,
 };
 use crate::supervision::{
-    FailureSeverity, Input, LastWord, Now, Output, StartError, SupervisionEvent, Supervisor,
+    FailureSeverity, Input, LastWord, Now, Output, PreviousFailure, StartError, SupervisionEvent,
+    Supervisor, TreeError,
 };
 use crate::time::Instant;
 
@@ -35,6 +36,9 @@ pub(super) struct SupervisorStart {
     pub(super) max_agents: u32,
     /// The registered types: name, and the function that makes one.
     pub(super) types: Vec<(String, u32)>,
+    /// The declared trees, each a `SupervisorSpec` as JSON: they are started by each process of the
+    /// supervisor, also by one that takes the place of another.
+    pub(super) trees: Vec<String>,
     pub(super) supervision: SupervisionConfig,
     pub(super) log_level: u8,
 }
@@ -144,14 +148,34 @@ impl SupervisorHost {
         };
         // After a death of this process its agents are gone with it, and so is their input.
         host.tell_connection(&connection::Mail::ForgetAgents);
+        for tree in std::mem::take(&mut host.start.trees) {
+            // The config was checked as a whole before anything was started.
+            if let Err(error) = host.start_tree(&tree) {
+                log::error!("a declared tree is not started: {error}");
+            }
+        }
         host
+    }
+
+    fn start_tree(&mut self, spec: &str) -> Result<(), String> {
+        let spec = serde_json::from_str(spec).map_err(unwritable)?;
+        let started = self.engine.start_supervisor(clock::both(), spec);
+        started.map_err(|error| error.to_string())
     }
 
     /// Does what the engine decided.
     fn work(&mut self) {
         loop {
             match self.engine.poll_output() {
-                Output::Spawn { id, incarnation, config } => self.spawn(&id, incarnation, &config),
+                Output::Spawn { id, incarnation, config, is_new, previous } => {
+                    if self.spawn(&id, incarnation, &config, previous.as_ref())
+                        && is_new
+                        && config.nats_enabled
+                    {
+                        self.subscribe(&id);
+                    }
+                    self.answer_spawned(&id, incarnation);
+                }
                 Output::Stop { id, incarnation } => {
                     // First, so that who asks from now on learns at once that nobody is there.
                     self.tell_connection(&connection::Mail::UnsubscribeAgent { id: id.as_str() });
@@ -168,7 +192,7 @@ impl SupervisorHost {
                 }
                 Output::AgentEvent(event) => {
                     self.publish_agent(&event);
-                    self.hide_if_failed(&event);
+                    self.hide_if_over(&event);
                 }
                 Output::StartRefused { id, reason, .. } => self.start_refused(&id, &reason),
                 Output::Removed { id, killed, .. } => self.removed(&id, killed),
@@ -271,6 +295,7 @@ impl SupervisorHost {
                 let limit = (limit as usize).clamp(1, AgentCommand::MAX_PAGE);
                 Ok(to_json(&self.engine.page(now.at, after.as_ref(), limit)))
             }
+            Ask::Tree { command } => self.tree(now, command),
             Ask::Drain => {
                 self.draining = true;
                 Ok(to_json(&json!({ "node_id": self.start.node_id })))
@@ -286,11 +311,7 @@ impl SupervisorHost {
     fn start(&mut self, now: Now, config: &str, declared: bool) -> Result<AgentId, WireError> {
         let mut config: AgentConfig = serde_json::from_str(config)
             .map_err(|error| WireError::bad_shape(error.to_string()))?;
-        if self.draining {
-            let doing = if self.stopping.is_some() { "stopping" } else { "draining" };
-            let text = format!("the node is {doing} and takes no new agents");
-            return Err(WireError::new(ErrorCode::Capacity, text));
-        }
+        self.takes_agents()?;
         if config.id.as_str().is_empty() {
             config.id = AgentId::new();
         }
@@ -305,6 +326,61 @@ impl SupervisorHost {
         };
         started.map_err(start_error)?;
         Ok(id)
+    }
+
+    fn tree(&mut self, now: Now, command: &str) -> Result<Vec<u8>, WireError> {
+        let command: TreeCommand = serde_json::from_str(command)
+            .map_err(|error| WireError::bad_shape(error.to_string()))?;
+        let agents = match &command {
+            TreeCommand::StartSupervisor { spec } => spec.agents(),
+            TreeCommand::StartChild { child, .. } => child.agents(),
+            _ => Vec::new(),
+        };
+        if let Some(agent) = agents.iter().find(|agent| !self.types.contains_key(&agent.agent_type))
+        {
+            return Err(self.unknown_type(&agent.agent_type));
+        }
+        let starts = matches!(
+            command,
+            TreeCommand::StartSupervisor { .. }
+                | TreeCommand::StartChild { .. }
+                | TreeCommand::RestartChild { .. }
+        );
+        if starts {
+            self.takes_agents()?;
+        }
+        let engine = &mut self.engine;
+        let done = match command {
+            TreeCommand::StartSupervisor { spec } => engine.start_supervisor(now, spec),
+            TreeCommand::StopSupervisor { id, grace } => engine.stop_supervisor(now, &id, grace),
+            TreeCommand::StartChild { supervisor, child } => {
+                engine.start_child(now, &supervisor, child)
+            }
+            TreeCommand::TerminateChild { supervisor, child } => {
+                engine.terminate_child(now, &supervisor, &child)
+            }
+            TreeCommand::RestartChild { supervisor, child } => {
+                engine.restart_child(now, &supervisor, &child)
+            }
+            TreeCommand::DeleteChild { supervisor, child } => {
+                engine.delete_child(now, &supervisor, &child)
+            }
+            TreeCommand::CountChildren { supervisor } => {
+                let counts = engine.count_children(&supervisor).map_err(tree_error)?;
+                return Ok(to_json(&counts));
+            }
+        };
+        done.map_err(tree_error)?;
+        Ok(to_json(&()))
+    }
+
+    fn takes_agents(&self) -> Result<(), WireError> {
+        if !self.draining {
+            return Ok(());
+        }
+        let doing = if self.stopping.is_some() { "stopping" } else { "draining" };
+        let text = format!("the node is {doing} and takes no new agents");
+        Err(WireError::new(ErrorCode::Capacity, text))
     }
 
     fn unknown_type(&self, name: &str) -> WireError {
@@ -335,28 +411,37 @@ impl SupervisorHost {
         }
     }
 
-    fn spawn(&mut self, id: &AgentId, incarnation: u64, config: &AgentConfig) {
-        match self.spawn_process(id, incarnation, config) {
+    /// Whether there is a process now.
+    fn spawn(
+        &mut self,
+        id: &AgentId,
+        incarnation: u64,
+        config: &AgentConfig,
+        previous: Option<&PreviousFailure>,
+    ) -> bool {
+        match self.spawn_process(id, incarnation, config, previous) {
             Ok(child) => {
                 self.links.insert(child.link, (id.clone(), incarnation));
                 self.children.insert(id.clone(), child);
-                if let Some(waiter) = self.spawning.remove(id) {
-                    if config.nats_enabled {
-                        self.subscribe(id);
-                    }
-                    let spawned = Spawned {
-                        agent_id: id.clone(),
-                        node_id: self.start.node_id.clone(),
-                        incarnation,
-                    };
-                    mail::answer(waiter, &Answer::Ok(&to_json(&spawned)));
-                }
+                true
             }
             Err(reason) => {
                 let refused = Input::SpawnRefused { id: id.clone(), incarnation, reason };
                 self.engine.handle(clock::both(), refused);
+                false
             }
         }
+    }
+
+    /// Answers who waits for the first process of an agent, once it is there.
+    fn answer_spawned(&mut self, id: &AgentId, incarnation: u64) {
+        if self.child(id, incarnation).is_none() {
+            return;
+        }
+        let Some(waiter) = self.spawning.remove(id) else { return };
+        let spawned =
+            Spawned { agent_id: id.clone(), node_id: self.start.node_id.clone(), incarnation };
+        mail::answer(waiter, &Answer::Ok(&to_json(&spawned)));
     }
 
     fn spawn_process(
@@ -364,6 +449,7 @@ impl SupervisorHost {
         id: &AgentId,
         incarnation: u64,
         config: &AgentConfig,
+        previous: Option<&PreviousFailure>,
     ) -> Result<Child, String> {
         const MIB: u64 = 1 << 20;
         let factory = *self.types.get(&config.agent_type).ok_or("its type is not registered")?;
@@ -375,8 +461,9 @@ impl SupervisorHost {
         let link = mail::new_tag();
         let pid = sys::spawn(&permissions, Some(link), agent::process)?;
         let start = AgentStart {
-            config: serde_json::to_string(config).map_err(|error| error.to_string())?,
+            config: serde_json::to_string(config).map_err(unwritable)?,
             incarnation,
+            previous: previous.map(serde_json::to_string).transpose().map_err(unwritable)?,
             supervisor: sys::this().0,
             factory,
             log_level: self.start.log_level,
@@ -395,10 +482,11 @@ impl SupervisorHost {
         }
     }
 
-    /// An agent that has failed is listed, but nobody can reach it: with its name still there it
-    /// would look as if it were being restarted, for ever.
-    fn hide_if_failed(&mut self, event: &AgentEvent) {
-        if let AgentEvent::StateChanged { agent_id, new_state: AgentStatus::Failed, .. } = event {
+    /// An agent that has failed, or a declared one that has ended, is listed, but nobody can reach
+    /// it: with its name still there it would look as if it were being restarted, for ever.
+    fn hide_if_over(&mut self, event: &AgentEvent) {
+        use AgentStatus::{Failed, Terminated};
+        if let AgentEvent::StateChanged { agent_id, new_state: Failed | Terminated, .. } = event {
             self.hide(agent_id);
         }
     }
@@ -409,7 +497,6 @@ impl SupervisorHost {
     }
 
     fn removed(&mut self, id: &AgentId, killed: bool) {
-        self.hide(id);
         if killed {
             self.overran(id);
         } else if let Some(stopping) = self.stopping.as_mut() {
@@ -547,9 +634,10 @@ impl SupervisorHost {
 
     /// Whether NATS is to reach an agent: not one that has failed, or was told to stop.
     fn takes_input(&self, id: &AgentId) -> bool {
-        use AgentStatus::{Failed, Stopping};
+        use AgentStatus::{Created, Failed, Stopping, Terminated};
         let enabled = self.engine.agent_config(id).is_some_and(|config| config.nats_enabled);
-        let ends = matches!(self.engine.status(id), Some((Stopping | Failed, _)));
+        let ends =
+            matches!(self.engine.status(id), Some((Created | Stopping | Terminated | Failed, _)));
         enabled && !ends
     }
 
@@ -612,6 +700,22 @@ fn start_error(error: StartError) -> WireError {
         | StartError::TypeCapacity { .. }
         | StartError::SpawnRate { .. } => ErrorCode::Capacity,
         StartError::Invalid(invalid) => return invalid.clone().into(),
+    };
+    WireError::new(code, error.to_string())
+}
+
+fn unwritable(error: serde_json::Error) -> String {
+    error.to_string()
+}
+
+fn tree_error(error: TreeError) -> WireError {
+    let code = match &error {
+        TreeError::Agent { error: start, .. } => start_error(start.clone()).code,
+        TreeError::Exists(_) | TreeError::Running(_) => ErrorCode::Exists,
+        TreeError::TooMany | TreeError::TooDeep { .. } => ErrorCode::Capacity,
+        TreeError::UnknownSupervisor(_) | TreeError::UnknownChild { .. } => ErrorCode::UnknownAgent,
+        TreeError::NotRunning(_) | TreeError::Restarting(_) => ErrorCode::AgentRestarting,
+        TreeError::Invalid { .. } => ErrorCode::BadShape,
     };
     WireError::new(code, error.to_string())
 }

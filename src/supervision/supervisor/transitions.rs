@@ -33,6 +33,7 @@ impl Supervisor {
         self.out.runs(now, id, child, first, recovered);
         self.out.health(now, id, HealthStatus::Healthy, HealthMetrics::default());
         self.rearm(id);
+        self.declared_started(now, id);
     }
 
     pub(super) fn spawn_refused(
@@ -55,7 +56,7 @@ impl Supervisor {
         if matches!(missed, Some(MissedDeadline::Answer(_))) {
             return;
         }
-        if child.down_since.is_some() {
+        if child.down_since.is_some() || child.place.is_some() {
             return self.ended(now, id, Cause::Refused(reason));
         }
         let refused = diagnose(Cause::Refused(reason.clone()), &child.config);
@@ -151,11 +152,17 @@ impl Supervisor {
                 self.out.failure(now, id, incarnation, diagnosis, FailureSeverity::High);
             }
             let killed = killed && !said;
+            if child.place.is_some() {
+                return self.declared_stopped(now, id, killed);
+            }
             let reason = match killed {
                 true => "it was killed, since it did not stop",
                 false => "it was stopped",
             };
             return self.remove(id, reason.to_owned(), killed);
+        }
+        if child.place.is_some() {
+            return self.declared_ended(now, id, diagnosis);
         }
         let again = match child.config.restart {
             RestartType::Permanent => true,
@@ -183,6 +190,7 @@ impl Supervisor {
             return;
         };
         let dead = child.incarnation;
+        child.remember_failure(&diagnosis);
         child.attempt = attempt;
         child.down_since.get_or_insert(now.at);
         let until = now.at + delay;
@@ -200,11 +208,17 @@ impl Supervisor {
         self.rearm(id);
     }
 
-    fn respawn(&mut self, now: Now, id: &AgentId) {
+    pub(super) fn respawn(&mut self, now: Now, id: &AgentId) {
         let Some(child) = self.children.get_mut(id) else {
             return;
         };
-        child.history.record(now.at, self.config.intensity);
+        if child.place.is_none() {
+            child.history.record(now.at, self.config.intensity);
+        }
+        let is_new = matches!(
+            child.status,
+            AgentStatus::Created | AgentStatus::Terminated | AgentStatus::Failed
+        );
         child.incarnation += 1;
         let deadline = now.at + self.config.start_deadline_of(&child.config);
         child.phase = Phase::Starting { deadline };
@@ -212,7 +226,12 @@ impl Supervisor {
             id: id.clone(),
             incarnation: child.incarnation,
             config: child.config.clone(),
+            is_new,
+            previous: child.previous.take().map(|previous| *previous),
         });
+        if is_new {
+            self.out.status(id, child, AgentStatus::Starting);
+        }
         self.rearm(id);
     }
 
@@ -248,14 +267,14 @@ impl Supervisor {
         match &mut child.phase {
             Phase::Running(_) => return self.check(now, id),
             Phase::Waiting { .. } => return self.respawn(now, id),
-            Phase::Failed => {}
+            Phase::Failed | Phase::Down => return,
             Phase::Starting { .. } => {
                 let deadline = self.config.start_deadline_of(&child.config);
                 child.phase = Phase::Killing { missed: MissedDeadline::Start(deadline), again_at };
             }
             Phase::Killing { again_at: at, .. } => *at = again_at,
             Phase::Stopping { kill_at, killed, .. } => {
-                *kill_at = again_at;
+                *kill_at = Some(again_at);
                 *killed = true;
             }
         }
@@ -298,7 +317,7 @@ impl Supervisor {
     /// Removes a child that was known to others.
     pub(super) fn remove(&mut self, id: &AgentId, reason: String, killed: bool) {
         if let Some(child) = self.forget(id, reason.clone()) {
-            self.out.lifecycle(LifecycleEvent::ChildStopped, Some(id));
+            self.out.step_of(&child, LifecycleEvent::ChildStopped, id);
             self.out.push(Output::Removed {
                 id: id.clone(),
                 incarnation: child.incarnation,
@@ -308,7 +327,7 @@ impl Supervisor {
         }
     }
 
-    fn forget(&mut self, id: &AgentId, reason: String) -> Option<Child> {
+    pub(super) fn forget(&mut self, id: &AgentId, reason: String) -> Option<Child> {
         let mut child = self.children.remove(id)?;
         self.limiter.left(&child.config.agent_type);
         self.schedule.set(id, child.scheduled, None);
@@ -326,7 +345,7 @@ impl Supervisor {
     }
 
     /// A number from 0 to 1 (SplitMix64).
-    fn random(&mut self) -> f64 {
+    pub(super) fn random(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.random;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -133,3 +133,39 @@ fn what_was_reached_is_in_the_failure() {
     let message = context.message.as_deref().unwrap_or_default();
     assert!(message.contains("max_agents_per_type is 2 for \"chaos\""), "{message}");
 }
+
+#[test]
+fn agents_of_declared_trees_count_and_a_tree_that_does_not_fit_is_refused_whole() {
+    let tree = |name: &str, agents: &[&str]| SupervisorSpec {
+        id: name.to_owned(),
+        children: agents
+            .iter()
+            .map(|agent| ChildSpec::Agent { config: chaos(agent), shutdown: Shutdown::AGENT })
+            .collect(),
+        ..SupervisorSpec::default()
+    };
+    let mut sim = Sim::new(limited(1, 1));
+    let now = sim.now();
+    let error = sim.supervisor.start_supervisor(now, tree("t", &["a", "b", "c"]));
+    let error = error.expect_err("one too many").to_string();
+    assert!(error.starts_with("agent c of supervisor t: max_agents_per_type is 2"), "{error}");
+    assert!(sim.supervisor.is_empty());
+    sim.supervisor.start_supervisor(now, tree("t", &["a", "b"])).expect("two are");
+    let full = StartError::TypeCapacity { agent_type: "chaos".to_owned(), max_agents: 2 };
+    assert_eq!(sim.start(chaos("c")), Err(full));
+    assert!(sim.start(agent("other")).is_ok(), "the tree has taken no token");
+    sim.supervisor.stop_supervisor(now, "t", Duration::ZERO).expect("it is there");
+    let mut lines = sim.lines();
+    while sim.supervisor.len() > 1 {
+        if lines.is_empty() {
+            lines = sim.wait();
+        }
+        for line in std::mem::take(&mut lines) {
+            if let Some(dead) = line.strip_prefix("Stop ").or(line.strip_prefix("Kill ")) {
+                lines.extend(sim.died(&dead[..1], dead[1..].parse().expect("an incarnation")));
+            }
+        }
+    }
+    sim.elapsed += Duration::from_secs(10);
+    assert!(sim.start(chaos("c")).is_ok());
+}

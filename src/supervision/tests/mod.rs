@@ -6,6 +6,7 @@ mod histories;
 mod limits;
 mod load;
 mod rules;
+mod tree;
 
 use std::time::Duration;
 
