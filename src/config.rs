@@ -31,7 +31,7 @@ pub use supervision::SupervisionConfig;
 pub(crate) use settings::{parse_flag, parse_number};
 
 use agents::Declared;
-use file::Parsed;
+use file::{Parsed, PER_TYPE};
 use nats::Credentials;
 use settings::{parse_switch, Raw, SETTINGS, UNSUPPORTED};
 
@@ -196,7 +196,7 @@ impl NodeConfig {
         credentials.tell_origins(&mut origins);
         config.check_backoff(&origins)?;
         let declared = match &file {
-            Some(file) => Declared::read(file, config.max_agents)?,
+            Some(file) => Declared::read(file, config.max_agents, &config.supervision.limits)?,
             None => Declared::default(),
         };
         if let Some(file) = &file {
@@ -246,6 +246,22 @@ impl NodeConfig {
             let most = self.max_agents;
             return Err(format!("there are {agents} agents, and max_agents is {most}"));
         }
+        let limits = &self.supervision.limits;
+        for (name, most) in &limits.max_agents_per_type {
+            let wrong = |reason: String| format!("max_agents_per_type: {reason}");
+            if !types.contains(&name.as_str()) {
+                return Err(wrong(unknown_type(name, types)));
+            }
+            let count = self
+                .agents
+                .iter()
+                .chain(of_trees.iter().copied())
+                .filter(|agent| agent.agent_type == *name)
+                .count();
+            if count > *most as usize {
+                return Err(wrong(format!("it is {most} for {name:?}, and there are {count}")));
+            }
+        }
         let mut ids: std::collections::HashSet<&AgentId> =
             of_trees.iter().map(|agent| &agent.id).collect();
         for (at, agent) in self.agents.iter().enumerate() {
@@ -263,8 +279,14 @@ impl NodeConfig {
 }
 
 impl LoadedConfig {
-    /// Checks that the agents of the file are of registered types.
+    /// Checks that the types of the file, of its agents and of its limits, are registered.
     pub fn check_types(&self, types: &[&str]) -> Result<(), InvalidSetting> {
+        let limits = &self.config.supervision.limits.max_agents_per_type;
+        if let Some((name, _)) = limits.iter().find(|(name, _)| !types.contains(&name.as_str())) {
+            let place = self.origins.get(PER_TYPE).map(|origin| origin.name_of(PER_TYPE));
+            let place = place.unwrap_or_else(|| PER_TYPE.to_owned());
+            return Err(InvalidSetting::refused(place, unknown_type(name, types)));
+        }
         let unknown = |block: &&agents::Block| !types.contains(&block.agent_type.as_str());
         match self.declared.iter().find(unknown) {
             None => Ok(()),

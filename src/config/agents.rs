@@ -10,7 +10,7 @@ use super::settings::Raw;
 use super::supervisors::{self, Member, STOP_GRACE, STOP_GRACE_ALLOWED, SUPERVISOR};
 use super::{InvalidSetting, NodeConfig};
 use crate::agent::{AgentConfig, AgentId};
-use crate::supervision::{ChildSpec, Shutdown};
+use crate::supervision::{ChildSpec, Shutdown, SpawnLimits};
 
 /// The fields of an agent, and what an error says is allowed in each.
 const FIELDS: [(&str, &str); 10] = [
@@ -51,7 +51,12 @@ pub(super) struct Declared {
 }
 
 impl Declared {
-    pub(super) fn read(file: &Parsed<'_>, max_agents: u32) -> Result<Self, InvalidSetting> {
+    pub(super) fn read(
+        file: &Parsed<'_>,
+        max_agents: u32,
+        limits: &SpawnLimits,
+    ) -> Result<Self, InvalidSetting> {
+        let mut of_types = vec![0_u64; limits.max_agents_per_type.len()];
         let defaults = read_defaults(file)?;
         let (mut declared, mut ids) = (Self::default(), HashMap::new());
         let mut all_args = 0_usize;
@@ -72,6 +77,17 @@ impl Declared {
             if so_far > max_agents as usize {
                 let reason = format!("these make {so_far} agents, and max_agents is {max_agents}");
                 return Err(InvalidSetting::refused(place, reason));
+            }
+            if let Some((at, most)) = limits.of_type(&config.agent_type) {
+                of_types[at] += u64::from(count.unwrap_or(1));
+                let (so_far, name) = (of_types[at], &config.agent_type);
+                if so_far > u64::from(most) {
+                    let reason = format!(
+                        "these make {so_far} agents of type {name:?}, and max_agents_per_type is \
+                         {most} for it"
+                    );
+                    return Err(InvalidSetting::refused(place, reason));
+                }
             }
             let args = serde_json::to_vec(&config.args).map_or(usize::MAX, |json| json.len());
             all_args = all_args.saturating_add(args.saturating_mul(count.unwrap_or(1) as usize));

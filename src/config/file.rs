@@ -11,6 +11,7 @@ use super::nats::{check_headers, credentials_path, Credentials};
 use super::settings::{Raw, Setting, SETTINGS};
 use super::{InvalidSetting, NodeConfig, Origin, Origins};
 use crate::secret::Secret;
+use crate::supervision::SpawnLimits;
 
 /// A config file: its name, which is only shown, and what is in it.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,9 @@ pub struct ConfigFile<'a> {
     /// The TOML.
     pub text: &'a str,
 }
+
+/// The key of the limits of types.
+pub(super) const PER_TYPE: &str = "limits.max_agents_per_type";
 
 /// The key of the headers of the upgrade request.
 pub(super) const HEADERS: &str = "nats.headers";
@@ -146,6 +150,10 @@ impl<'a> Parsed<'a> {
                             origins.insert(HEADERS, self.origin(entry.line));
                         } else if is_section(&key) {
                             self.take_section(&key, &entry, config, origins)?;
+                        } else if key == PER_TYPE {
+                            config.supervision.limits.max_agents_per_type =
+                                self.per_type(&entry)?;
+                            origins.insert(PER_TYPE, self.origin(entry.line));
                         } else if !self.take_credential(&key, &entry, &mut credentials)? {
                             self.take(&key, &prefix, &entry, config, origins)?;
                         }
@@ -242,10 +250,41 @@ impl<'a> Parsed<'a> {
         Ok(headers)
     }
 
+    /// The most agents of each of some types. Whether there are such types is known later.
+    fn per_type(&self, entry: &Entry<'_, '_>) -> Result<Vec<(String, u32)>, InvalidSetting> {
+        let wrong = |line, reason: String| {
+            InvalidSetting::refused(format!("{}: {PER_TYPE}", self.place(line)), reason)
+        };
+        let DeValue::Table(table) = entry.value else {
+            let reason = "it must be a table, as in { chaos = 10 }";
+            return Err(wrong(entry.line, reason.to_owned()));
+        };
+        if table.len() > SpawnLimits::MAX_TYPES {
+            let (types, most) = (table.len(), SpawnLimits::MAX_TYPES);
+            return Err(wrong(entry.line, format!("it names {types} types, and may name {most}")));
+        }
+        let mut limits = Vec::new();
+        for limit in self.entries(table) {
+            let number = match raw(limit.value) {
+                Raw::Whole(Some(number), _) => u32::try_from(number).ok(),
+                _ => None,
+            };
+            match number.filter(|number| *number <= NodeConfig::MAX_AGENTS) {
+                Some(number) => limits.push((limit.key.to_owned(), number)),
+                None => {
+                    let allowed = format!("a whole number from 0 to {}", NodeConfig::MAX_AGENTS);
+                    let name = self.name_of(&limit, "limits.max_agents_per_type.");
+                    return Err(raw(limit.value).refused(&name, &allowed));
+                }
+            }
+        }
+        Ok(limits)
+    }
+
     fn unknown(&self, key: &str, section: &str, line: usize) -> InvalidSetting {
         let mut known: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
         known.extend(["nats.token", "nats.user", "nats.password", "nats.nkey", "nats.creds"]);
-        known.push(HEADERS);
+        known.extend([HEADERS, PER_TYPE]);
         let mut known: Vec<&str> = known
             .into_iter()
             .filter_map(|key| key.strip_prefix(section))

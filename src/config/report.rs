@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use serde_json::{json, Map, Value};
 
-use super::file::HEADERS;
+use super::file::{HEADERS, PER_TYPE};
 use super::settings::SETTINGS;
 use super::{LoadedConfig, NatsAuth};
 
@@ -23,12 +23,19 @@ impl LoadedConfig {
                 section = of;
                 let _ = writeln!(text, "\n[{section}]");
             }
-            let line = format!("{name} = {value}");
-            let _ = match origin {
+            let mut line = |line: String| match &origin {
                 // Writing to a `String` cannot fail.
-                Some(origin) => writeln!(text, "{line:<40}  # {origin}"),
-                None => writeln!(text, "{line}"),
+                Some(origin) => drop(writeln!(text, "{line:<40}  # {origin}")),
+                None => drop(writeln!(text, "{line}")),
             };
+            match value {
+                Value::Object(table) => {
+                    for (key, value) in table {
+                        line(format!("{name}.{} = {value}", Value::from(key)));
+                    }
+                }
+                value => line(format!("{name} = {value}")),
+            }
         }
         if self.config.nats.is_none() {
             text.push_str("\n# Without NATS: it works locally.\n");
@@ -62,6 +69,16 @@ impl LoadedConfig {
         let mut values = Vec::new();
         for setting in SETTINGS {
             values.push((setting.key, (setting.show)(&self.config), origin(setting.key)));
+            if setting.key == "limits.spawn_burst" {
+                let limits = &self.config.supervision.limits.max_agents_per_type;
+                let mut table = Map::new();
+                for (name, most) in limits {
+                    table.insert(name.clone(), json!(most));
+                }
+                if !table.is_empty() {
+                    values.push((PER_TYPE, Value::Object(table), origin(PER_TYPE)));
+                }
+            }
             if setting.key == "nats.url" {
                 let secret = json!("***");
                 match &self.config.nats_auth {

@@ -12,7 +12,9 @@ use serde_json::{json, Value};
 use super::{InvalidSetting, NatsUrls, NodeConfig};
 use crate::agent::AgentId;
 use crate::log_line::LogFormat;
-use crate::supervision::{DetectionConfig, FailureSeverity, Intensity};
+use crate::supervision::{
+    DetectionConfig, FailureSeverity, Intensity, SpawnLimits, SupervisorConfig,
+};
 
 /// A setting of one value.
 pub(super) struct Setting {
@@ -71,6 +73,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting { key: "max_agents", env: &[], show: |c| json!(c.max_agents),
         kind: Kind::Whole(1..=NodeConfig::MAX_AGENTS as u64, |c, n| c.max_agents = n as u32) },
 
+    Setting { key: "limits.max_spawns_per_second", env: &[], show: |c| json!(c.supervision.limits.max_spawns_per_second),
+        kind: Kind::Whole(0..=SpawnLimits::MAX_PER_SECOND as u64, |c, n| c.supervision.limits.max_spawns_per_second = n as u32) },
+    Setting { key: "limits.spawn_burst", env: &[], show: |c| json!(c.supervision.limits.spawn_burst),
+        kind: Kind::Whole(1..=NodeConfig::MAX_AGENTS as u64, |c, n| c.supervision.limits.spawn_burst = n as u32) },
+
     Setting { key: "nats.url", env: &["NATS_WEBSOCKET_URL", "NATS_URL"], show: |c| json!(c.nats.as_ref().map_or_else(String::new, ToString::to_string)),
         kind: Kind::Text(|c, text| nats_urls(text).map(|value| c.nats = value)) },
     Setting { key: "nats.ca", env: &["NATS_CA"], show: |c| json!(c.nats_ca.as_ref().map_or_else(String::new, |path| path.to_string_lossy().into_owned())),
@@ -105,6 +112,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::Switch(|c, on| c.supervision.enabled = on) },
     Setting { key: "supervision.health_check_interval_ms", env: &[], show: |c| ms(c.supervision.health_check_interval),
         kind: Kind::Whole(100..=DAY_MS, |c, n| c.supervision.health_check_interval = Duration::from_millis(n)) },
+    Setting { key: "supervision.failure_detection_threshold", env: &[], show: |c| json!(c.supervision.failure_detection_threshold),
+        kind: Kind::Whole(1..=SupervisorConfig::MAX_THRESHOLD as u64, |c, n| c.supervision.failure_detection_threshold = n as u32) },
     Setting { key: "supervision.max_restarts", env: &[], show: |c| json!(c.supervision.intensity.max_restarts),
         kind: Kind::Whole(0..=Intensity::MAX as u64, |c, n| c.supervision.intensity.max_restarts = n as u32) },
     Setting { key: "supervision.period_ms", env: &[], show: |c| ms(c.supervision.intensity.period),

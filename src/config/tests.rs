@@ -104,6 +104,8 @@ const TABLE: &[Row<'_>] = &[
             ("99999999999999999999", "max_agents is 99999999999999999999, and"),
         ],
     ),
+    ("limits.max_spawns_per_second", "5", "5", None, &[("100001", "from 0 to 100000")]),
+    ("limits.spawn_burst", "7", "7", None, &[("0", "from 1 to 9000"), ("9001", "from 1 to 9000")]),
     (
         "nats.url",
         "\"ws://f\"",
@@ -164,6 +166,13 @@ const TABLE: &[Row<'_>] = &[
         "100",
         None,
         &[("99", "from 100 to 86400000"), ("86400001", "from 100 to 86400000")],
+    ),
+    (
+        "supervision.failure_detection_threshold",
+        "3",
+        "3",
+        None,
+        &[("0", "from 1 to 10"), ("11", "from 1 to 10")],
     ),
     ("supervision.max_restarts", "0", "0", None, &[("1001", "from 0 to 1000")]),
     ("supervision.period_ms", "1", "1", None, &[("0", MS), ("86400001", MS)]),
@@ -642,9 +651,9 @@ fn nothing_shows_a_secret() {
 #[test]
 fn what_is_unknown_or_no_toml_is_refused_with_its_line() {
     let cases = [
-        ("node_id = 'n'\nnodeid = 1", "n.toml:2: there is no setting \"nodeid\"; there are agent_defaults, agents, data_dir, log, max_agents, nats, node_id, supervision, supervisors; --help"),
+        ("node_id = 'n'\nnodeid = 1", "n.toml:2: there is no setting \"nodeid\"; there are agent_defaults, agents, data_dir, limits, log, max_agents, nats, node_id, supervision, supervisors; --help"),
         ("[log]\nlevel = 'info'\n\ncolour = true", "n.toml:4: there is no setting \"log.colour\"; there are format, level; --help"),
-        ("[supervision]\nfailure_detection_threshold = 3", "n.toml:2: there is no setting \"supervision.failure_detection_threshold\"; there are alerts, backoff_factor,"),
+        ("[supervision]\nhealth_interval = 3", "n.toml:2: there is no setting \"supervision.health_interval\"; there are alerts, backoff_factor,"),
         ("[supervision.detection]\nspikes = 3", "n.toml:2: there is no setting \"supervision.detection.spikes\"; there are baseline_factor, cascade_agents,"),
         ("[supervision]\nalarms = 3", "\"supervision.alarms\"; there are alerts, backoff_factor, backoff_jitter, backoff_max_ms, backoff_min_ms, detection, enabled,"),
         ("[supervision]\nalerts = 3", "n.toml:2: supervision.alerts is 3, and must be a table"),
@@ -843,7 +852,7 @@ fn the_example_file_has_every_setting_with_its_default() {
     let expected = NodeConfig { agents, supervisors, ..NodeConfig::new(node_id) };
     assert_eq!(loaded.config, expected);
     let said = ["# token =", "# user =", "# password =", "# nkey =", "# creds =", "# headers ="];
-    for said in said.iter().chain(&["# max_fuel ="]) {
+    for said in said.iter().chain(&["# max_fuel =", "# max_agents_per_type ="]) {
         assert!(text.contains(said), "{said}");
     }
     let defaults = text.split("[agent_defaults]").nth(1).and_then(|rest| rest.split("[[").next());
@@ -931,4 +940,56 @@ fn what_is_wrong_with_a_supervisor_is_told_with_its_line() {
     }
     let many: String = (0..1001).map(|n| format!("[[supervisors]]\nid = \"s{n}\"\n")).collect();
     assert!(refused(&many).contains("there can be 1000 supervisors"));
+}
+
+#[test]
+fn limits_of_types() {
+    let limits = |file: &str| load(file).expect(file).supervision.limits.max_agents_per_type;
+    let expected = [("chaos".to_owned(), 10), ("echo".to_owned(), 0)];
+    assert_eq!(limits("[limits]\nmax_agents_per_type = { chaos = 10, echo = 0 }"), expected);
+    let table = "[limits.max_agents_per_type]\nchaos = 10\necho = 0";
+    assert_eq!(limits(table), expected);
+    let report = load_all(Some(table), &[], &NodeFlags::default()).expect("right").report();
+    for line in ["chaos\" = 10", "echo\" = 0"] {
+        let line = format!("max_agents_per_type.\"{line}");
+        let found = report.lines().find(|shown| shown.starts_with(&line));
+        assert!(found.is_some_and(|shown| shown.ends_with("# n.toml:1")), "{report}");
+    }
+    assert_eq!(limits(&report), expected, "the report is a file");
+
+    let many: String = (0..65).map(|n| format!("t{n} = 1\n")).collect();
+    let cases = [
+        ("[limits]\nmax_agents_per_type = 3", "n.toml:2: limits.max_agents_per_type: it must be a"),
+        (
+            "[limits]\nmax_agents_per_type = { chaos = 9001 }",
+            "n.toml:2: limits.max_agents_per_type.chaos is 9001, and must be a whole number from 0 to",
+        ),
+        ("[limits.max_agents_per_type]\nchaos = -1", "n.toml:2: limits.max_agents_per_type.chaos is -1"),
+        (
+            &format!("[limits.max_agents_per_type]\n{many}"),
+            "limits.max_agents_per_type: it names 65 types, and may name 64",
+        ),
+        ("[limits]\nspawns = 1", "there are max_agents_per_type, max_spawns_per_second, spawn_burst"),
+        (
+            "[limits]\nmax_agents_per_type = { echo = 2 }\n[[agents]]\nid = \"a\"\n\
+             agent_type = \"echo\"\n[[agents]]\nid = \"b\"\nagent_type = \"echo\"\ncount = 2",
+            "n.toml:6: agents: these make 3 agents of type \"echo\", and max_agents_per_type is 2",
+        ),
+    ];
+    for (file, expected) in cases {
+        let error = refused(file);
+        assert!(error.contains(expected), "{file}: {error}");
+    }
+
+    let loaded = load_all(Some(table), &[], &NodeFlags::default()).expect("right");
+    assert!(loaded.check_types(&["chaos", "echo"]).is_ok());
+    let error = loaded.check_types(&["echo"]).expect_err("no chaos").to_string();
+    let expected = "n.toml:1: limits.max_agents_per_type: there is no agent type \"chaos\"";
+    assert!(error.starts_with(expected), "{error}");
+    let mut config = NodeConfig::new(AgentId("n".into()));
+    config.supervision.limits.max_agents_per_type = vec![("state".into(), 0)];
+    assert!(config.check(&["echo"]).is_err_and(|error| error.contains("no agent type")));
+    config.agents = vec![AgentConfig { id: AgentId("a".into()), ..AgentConfig::default() }];
+    let error = config.check(&["state"]).expect_err("one too many");
+    assert_eq!(error, "max_agents_per_type: it is 0 for \"state\", and there are 1");
 }

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::AgentStatus;
 use crate::agent::{AgentId, InvalidAgentConfig, InvalidAgentId};
+use crate::supervision::Quantiles;
 
 /// An answer on the wire: `{"Ok":…}` or `{"Err":{"code","message"}}`, which is how serde writes a
 /// `Result`.
@@ -215,6 +216,9 @@ pub struct NodeCounters {
     pub uptime_ms: u64,
     /// Restarts of all agents since the node's start.
     pub restarts: u64,
+    /// Starts of agents that were refused for a limit, since the node's start.
+    #[serde(default)]
+    pub refused_starts: u64,
     /// Bodies that were refused.
     pub bad_input: u64,
     /// Whatever else this host counts, by name.
@@ -248,6 +252,10 @@ pub struct AgentCounters {
     pub errors: u64,
     /// Its memory, if it has answered yet.
     pub memory_bytes: Option<u64>,
+    /// How long its handlers took of late.
+    pub handling_us: Option<Quantiles>,
+    /// How long the last health check waited for its turn in the mailbox, in µs.
+    pub mailbox_delay_us: Option<u64>,
     /// How long ago it answered last, if it has.
     pub last_answer_ms: Option<u64>,
 }
@@ -319,7 +327,8 @@ mod tests {
         assert_eq!(json.get("draining"), None, "as long as it is not");
         assert_eq!(
             json["counters"],
-            json!({"uptime_ms": 5, "restarts": 0, "bad_input": 0, "events_dropped": 1})
+            json!({"uptime_ms": 5, "restarts": 0, "refused_starts": 0, "bad_input": 0,
+                "events_dropped": 1})
         );
         assert_eq!(serde_json::from_value::<NodeSummary>(json).expect("and parses"), summary);
     }

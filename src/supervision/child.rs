@@ -160,14 +160,7 @@ impl Child {
 
     pub(super) fn summary(&self, id: &AgentId, now: Instant) -> AgentSummary {
         let counters = match &self.phase {
-            Phase::Running(monitor) => AgentCounters {
-                handled: monitor.figures().handled,
-                errors: monitor.figures().errors,
-                memory_bytes: monitor.figures().memory_bytes,
-                last_answer_ms: monitor
-                    .last_answer()
-                    .and_then(|at| u64::try_from((now - at).as_millis()).ok()),
-            },
+            Phase::Running(monitor) => monitor.counters(now),
             _ => AgentCounters::default(),
         };
         AgentSummary {

@@ -25,7 +25,18 @@ pub(super) enum MissedDeadline {
     /// It did not say that it runs.
     Start(Duration),
     /// It did not answer a ping.
-    Answer(Duration),
+    Answer(Unanswered),
+}
+
+/// A ping that was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unanswered {
+    /// How long the answer may take.
+    pub(super) deadline: Duration,
+    /// How long it has taken.
+    pub(super) age: Duration,
+    /// Messages that the agent handled since then, as far as it said: none if it is stuck.
+    pub(super) handled: u64,
 }
 
 /// What a death means.
@@ -58,20 +69,39 @@ pub(super) fn diagnose(cause: Cause, config: &AgentConfig) -> Diagnosis {
         Cause::Said(LastWord::Exit) => (ProcessCrash, said(known, "it called exit")),
         Cause::Said(LastWord::Farewell) => (ProcessCrash, said(known, "it returned")),
         Cause::Missed(missed) => {
-            let (deadline, message) = match missed {
-                MissedDeadline::Start(deadline) => (deadline, "it did not start"),
-                MissedDeadline::Answer(deadline) => (deadline, "it did not answer"),
+            let ms = |duration: Duration| u64::try_from(duration.as_millis()).ok();
+            let known = match missed {
+                MissedDeadline::Start(deadline) => {
+                    let deadline_ms = ms(deadline);
+                    said(FailureContext { deadline_ms, ..known }, "it did not start")
+                }
+                MissedDeadline::Answer(Unanswered { deadline, age, handled }) => {
+                    let (limit, message) = match handled {
+                        0 => ("answer", "it did not answer"),
+                        _ => ("backlog_age", "it did not answer: too much waited before that"),
+                    };
+                    let known = FailureContext {
+                        limit: Some(limit.to_owned()),
+                        limit_value: ms(deadline),
+                        reached: ms(age),
+                        handled_meanwhile: Some(handled),
+                        deadline_ms: ms(deadline),
+                        ..known
+                    };
+                    said(known, message)
+                }
             };
-            let known =
-                FailureContext { deadline_ms: u64::try_from(deadline.as_millis()).ok(), ..known };
-            (TimeoutFailure, said(known, message))
+            (TimeoutFailure, known)
         }
         Cause::Refused(reason) => (
             ResourceExhaustion,
             FailureContext { limit: Some("processes".to_owned()), message: Some(reason), ..known },
         ),
         Cause::Silent => match config.max_fuel {
-            Some(_) => (ResourceExhaustion, candidates(known, &["fuel", "stack", "killed"])),
+            max_fuel @ Some(_) => {
+                let known = FailureContext { max_fuel, ..known };
+                (ResourceExhaustion, candidates(known, &["fuel", "stack", "killed"]))
+            }
             None => (ProcessCrash, candidates(known, &["stack", "killed"])),
         },
     };
@@ -109,13 +139,21 @@ mod tests {
         let plain = AgentConfig::default();
         let fuelled = AgentConfig { max_fuel: Some(5), ..Default::default() };
         let second = Duration::from_secs(1);
+        let missed = |handled| {
+            Cause::Missed(MissedDeadline::Answer(Unanswered {
+                deadline: second,
+                age: second,
+                handled,
+            }))
+        };
         let panic = LastWord::Panic { message: "boom".into(), place: Some("a.rs:1:2".into()) };
         let refused = LastWord::AllocationRefused { bytes: 9 };
         let cases = [
             (Cause::Said(panic), &plain, ProcessCrash, "boom"),
             (Cause::Said(refused), &plain, ResourceExhaustion, "limit of memory"),
             (Cause::Said(LastWord::Exit), &plain, ProcessCrash, "exit"),
-            (Cause::Missed(MissedDeadline::Answer(second)), &plain, TimeoutFailure, "not answer"),
+            (missed(0), &plain, TimeoutFailure, "not answer"),
+            (missed(1), &plain, TimeoutFailure, "too much waited"),
             (Cause::Missed(MissedDeadline::Start(second)), &plain, TimeoutFailure, "not start"),
             (Cause::Refused("full".into()), &plain, ResourceExhaustion, "full"),
             (Cause::Silent, &plain, ProcessCrash, "stack or killed"),
@@ -137,7 +175,16 @@ mod tests {
         let memory = diagnose(refused, &config).context;
         assert_eq!(memory.limit_value, Some(64 << 20));
         assert_eq!(memory.requested_bytes, Some(9));
-        let missed = Cause::Missed(MissedDeadline::Answer(Duration::from_millis(250)));
-        assert_eq!(diagnose(missed, &config).context.deadline_ms, Some(250));
+        for (handled, limit) in [(0, "answer"), (9, "backlog_age")] {
+            let (deadline, age) = (Duration::from_millis(250), Duration::from_millis(251));
+            let missed = MissedDeadline::Answer(Unanswered { deadline, age, handled });
+            let context = diagnose(Cause::Missed(missed), &config).context;
+            assert_eq!(context.limit.as_deref(), Some(limit));
+            assert_eq!((context.limit_value, context.deadline_ms), (Some(250), Some(250)));
+            assert_eq!((context.reached, context.handled_meanwhile), (Some(251), Some(handled)));
+            assert!(context.to_string().starts_with("it did not answer for 250 ms"), "{context}");
+        }
+        let fuelled = AgentConfig { max_fuel: Some(5), ..config };
+        assert_eq!(diagnose(Cause::Silent, &fuelled).context.max_fuel, Some(5));
     }
 }

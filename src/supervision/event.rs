@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Quantiles;
 use crate::agent::AgentId;
 use crate::message::Subject;
 use crate::time::Timestamp;
@@ -172,6 +173,15 @@ pub struct HealthMetrics {
     pub error_rate: Option<f64>,
     /// Messages handled per second since the last answer.
     pub throughput: Option<f64>,
+    /// Messages handled in this life.
+    pub handled: Option<u64>,
+    /// Handlers that returned an error in this life.
+    pub errors: Option<u64>,
+    /// How long its handlers took of late.
+    pub handling_us: Option<Quantiles>,
+    /// How long the last health check waited for its turn in the mailbox, in µs: the age of the
+    /// backlog.
+    pub mailbox_delay_us: Option<u64>,
 }
 
 /// What is known of a failure; what is not known is absent.
@@ -184,18 +194,33 @@ pub struct FailureContext {
     /// Where the panic was: `file:line:column`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
-    /// The limit that was hit: `memory`, or `processes` if the host refused to start one.
+    /// The limit that was hit: `memory` (bytes), `answer` or `backlog_age` (ms: it did nothing since
+    /// it was asked, or handled what waited before that), `agents`, `agents_of_type`, `spawn_rate`
+    /// (agents, and a second), or `processes` if the host refused to start one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
-    /// That limit's value: bytes of memory.
+    /// That limit's value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_value: Option<u64>,
+    /// What it came to, in the same unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reached: Option<u64>,
     /// The size of the allocation that was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested_bytes: Option<u64>,
     /// The deadline that was missed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
+    /// Messages that it handled since it was asked for the answer that it did not give, as far as
+    /// it said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handled_meanwhile: Option<u64>,
+    /// The fuel that it had for its life, where that may have been its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_fuel: Option<u64>,
+    /// How many more failures of this kind there were since the last one that was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suppressed: Option<u64>,
     /// How many restarts are allowed in the window, where the supervisor gave up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_restarts: Option<u32>,
@@ -210,10 +235,14 @@ pub struct FailureContext {
 impl fmt::Display for FailureContext {
     /// What went wrong, for people: the limit, the deadline, or what was said.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(limit) = &self.limit {
+        if let Some(deadline_ms) = self.deadline_ms {
+            write!(f, "it did not answer for {deadline_ms} ms")?;
+            match self.handled_meanwhile {
+                Some(handled @ 1..) => write!(f, "; it handled {handled} messages meanwhile"),
+                _ => Ok(()),
+            }
+        } else if let Some(limit) = &self.limit {
             write!(f, "its {limit} limit was hit")
-        } else if let Some(deadline_ms) = self.deadline_ms {
-            write!(f, "it did not answer for {deadline_ms} ms")
         } else if let Some(message) = &self.message {
             f.write_str(message)
         } else {
@@ -322,7 +351,8 @@ mod tests {
             on_the_wire(&event),
             json!({"Health": {"agent_id": "a", "status": "Healthy", "metrics": {
                 "cpu_usage": null, "memory_usage": 65_536, "response_time_ms": null,
-                "error_rate": null, "throughput": null},
+                "error_rate": null, "throughput": null, "handled": null, "errors": null,
+                "handling_us": null, "mailbox_delay_us": null},
                 "timestamp": "2026-11-21T20:50:00.123456Z"}})
         );
         assert_eq!(event.subject(), "supervision.health.a");

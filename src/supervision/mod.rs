@@ -8,8 +8,10 @@ mod death;
 mod detector;
 mod event;
 mod group;
+mod handling;
 mod health;
 mod intensity;
+mod limits;
 mod outbox;
 mod port;
 mod processor;
@@ -29,7 +31,9 @@ pub use event::{
     FailureContext, FailureSeverity, FailureType, HealthMetrics, HealthStatus, LifecycleEvent,
     RecoveryAction, RecoveryOutcome, SupervisionEvent,
 };
+pub use handling::{HandlingTimes, Quantiles};
 pub use intensity::{Intensity, RestartHistory};
+pub use limits::SpawnLimits;
 pub use port::{Figures, Input, LastWord, Now, Output, PreviousFailure};
 pub use processor::{
     CriticalFailureHandler, SupervisionEventHandler, SupervisionEventProcessor, SupervisionFinding,

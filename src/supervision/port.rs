@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FailureContext, FailureType, SupervisionEvent};
+use super::{FailureContext, FailureType, Quantiles, SupervisionEvent};
 use crate::agent::{AgentConfig, AgentId};
 use crate::message::AgentEvent;
 use crate::time::{Instant, Timestamp};
@@ -64,7 +64,7 @@ pub enum Input {
         id: AgentId,
         /// Its incarnation.
         incarnation: u64,
-        /// The ping's number.
+        /// The ping's number; 0 if there was none, and the agent only says that it is busy.
         seq: u64,
         /// How it does.
         figures: Figures,
@@ -114,6 +114,11 @@ pub struct Figures {
     pub errors: u64,
     /// Its memory, where the host can measure it.
     pub memory_bytes: Option<u64>,
+    /// How long its handlers took of late, where the host measures it and any did.
+    pub handling_us: Option<Quantiles>,
+    /// How long the ping waited for its turn behind what was in the mailbox, in µs, where the host
+    /// can measure it.
+    pub mailbox_delay_us: Option<u64>,
 }
 
 /// What an agent's life before this one ended with.

@@ -9,11 +9,18 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(super) struct Schedule<K> {
     due: BTreeSet<(Instant, K)>,
+    /// How often a child was moved: what a test counts the work by.
+    #[cfg(test)]
+    pub(super) moves: u64,
 }
 
 impl<K> Default for Schedule<K> {
     fn default() -> Self {
-        Self { due: BTreeSet::new() }
+        Self {
+            due: BTreeSet::new(),
+            #[cfg(test)]
+            moves: 0,
+        }
     }
 }
 
@@ -22,6 +29,10 @@ impl<K: Ord + Clone> Schedule<K> {
     pub(super) fn set(&mut self, id: &K, old: Option<Instant>, new: Option<Instant>) {
         if old == new {
             return;
+        }
+        #[cfg(test)]
+        {
+            self.moves += 1;
         }
         if let Some(old) = old {
             self.due.remove(&(old, id.clone()));

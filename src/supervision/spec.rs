@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Backoff, Intensity};
+use super::{Backoff, Intensity, SpawnLimits};
 use crate::agent::{AgentConfig, RestartType};
 use crate::message::Subject;
 
@@ -19,6 +19,8 @@ pub struct SupervisorConfig {
     ///
     /// Worst case: about 1 KB for each, and what its config takes.
     pub max_agents: usize,
+    /// How many agents of a type there may be, and how many may be started in a second.
+    pub limits: SpawnLimits,
     /// How many restarts of one agent are too many. Default: more than 5 in 5 s.
     pub intensity: Intensity,
     /// The delay before a restart.
@@ -27,6 +29,10 @@ pub struct SupervisorConfig {
     /// 1 day.
     /// Default: 30 s.
     pub health_interval: Duration,
+    /// In how many parts of its timeout an agent is looked after, 1 to 10: it is asked once in each,
+    /// `Degraded` from the first one that goes by without an answer, and killed after the last one.
+    /// Default: 2.
+    pub failure_detection_threshold: u32,
     /// How long an agent that was told to stop may take before it is killed; also how often a
     /// kill that has no effect is repeated, at least 10 ms. Default: 5 s.
     pub stop_grace: Duration,
@@ -164,9 +170,11 @@ impl Default for SupervisorConfig {
         Self {
             id: "agents".to_owned(),
             max_agents: 8_000,
+            limits: SpawnLimits::default(),
             intensity: Intensity::default(),
             backoff: Backoff::default(),
             health_interval: Duration::from_secs(30),
+            failure_detection_threshold: 2,
             stop_grace: Duration::from_secs(5),
             start_deadline: Duration::from_secs(10),
         }
@@ -217,6 +225,9 @@ impl SupervisorSpec {
 }
 
 impl SupervisorConfig {
+    /// The largest `failure_detection_threshold`: at the shortest timeout a check each 10 ms.
+    pub const MAX_THRESHOLD: u32 = 10;
+
     /// How long a process with that config may take until it says that it runs.
     pub(super) fn start_deadline_of(&self, config: &AgentConfig) -> Duration {
         self.start_deadline.max(config.timeout())
@@ -231,12 +242,35 @@ impl SupervisorConfig {
             &self.max_agents,
             "1 to 1000000",
         )?;
+        let SpawnLimits { max_agents_per_type, max_spawns_per_second, spawn_burst } = &self.limits;
+        check(
+            max_agents_per_type.len() <= SpawnLimits::MAX_TYPES,
+            "max_agents_per_type",
+            &max_agents_per_type.len(),
+            "of at most 64 types",
+        )?;
+        for (_, most) in max_agents_per_type {
+            check(*most <= 1_000_000, "max_agents_per_type", most, "0 to 1000000")?;
+        }
+        check(
+            *max_spawns_per_second <= SpawnLimits::MAX_PER_SECOND,
+            "max_spawns_per_second",
+            max_spawns_per_second,
+            "0 to 100000",
+        )?;
+        check((1..=1_000_000).contains(spawn_burst), "spawn_burst", spawn_burst, "1 to 1000000")?;
         check(
             (Duration::from_millis(100)..=Duration::from_secs(86_400))
                 .contains(&self.health_interval),
             "health_interval",
             &self.health_interval,
             "100 ms to 1 day",
+        )?;
+        check(
+            (1..=Self::MAX_THRESHOLD).contains(&self.failure_detection_threshold),
+            "failure_detection_threshold",
+            &self.failure_detection_threshold,
+            "1 to 10",
         )?;
         check(
             self.stop_grace >= Duration::from_millis(10),
@@ -266,6 +300,12 @@ mod tests {
             ("backoff.factor", backoff(|b| b.factor = f64::NAN)),
             ("backoff.jitter", backoff(|b| b.jitter = 1.5)),
         ];
+        let types = |count: usize| (0..count).map(|n| (n.to_string(), 1)).collect::<Vec<_>>();
+        let mut most = base();
+        most.limits.max_agents_per_type = types(SpawnLimits::MAX_TYPES);
+        assert_eq!(most.validate(), Ok(()));
+        most.limits.max_agents_per_type = types(SpawnLimits::MAX_TYPES + 1);
+        cases.push(("max_agents_per_type", most));
         let mut with = |field, change: fn(&mut SupervisorConfig)| {
             let mut config = base();
             change(&mut config);
@@ -273,9 +313,16 @@ mod tests {
         };
         with("id", |c| c.id = "a.b".into());
         with("max_agents", |c| c.max_agents = 0);
+        with("max_agents_per_type", |c| {
+            c.limits.max_agents_per_type = vec![("a".into(), 1_000_001)];
+        });
+        with("max_spawns_per_second", |c| c.limits.max_spawns_per_second = 100_001);
+        with("spawn_burst", |c| c.limits.spawn_burst = 0);
         with("intensity", |c| c.intensity.max_restarts = 1001);
         with("health_interval", |c| c.health_interval = Duration::ZERO);
         with("health_interval", |c| c.health_interval = Duration::MAX);
+        with("failure_detection_threshold", |c| c.failure_detection_threshold = 0);
+        with("failure_detection_threshold", |c| c.failure_detection_threshold = 11);
         with("stop_grace", |c| c.stop_grace = Duration::ZERO);
         for (field, config) in cases {
             let error = config.validate().expect_err(field).to_string();

@@ -10,10 +10,11 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::child::{Child, Phase};
+use super::limits::{Applicant, Limiter};
 use super::outbox::Outbox;
 use super::port::{Input, Now, Output};
 use super::schedule::Schedule;
-use super::{InvalidSupervisorConfig, LifecycleEvent, SupervisorConfig};
+use super::{FailureSeverity, InvalidSupervisorConfig, LifecycleEvent, SupervisorConfig};
 use crate::agent::{AgentConfig, AgentId, InvalidAgentConfig};
 use crate::message::{AgentPage, AgentStatus, AgentSummary};
 use crate::time::Instant;
@@ -51,6 +52,7 @@ pub use tree::TreeError;
 #[derive(Debug)]
 pub struct Supervisor {
     config: SupervisorConfig,
+    limiter: Limiter,
     children: BTreeMap<AgentId, Child>,
     /// The declared supervisors, and whose children they are.
     tree: Tree,
@@ -79,10 +81,34 @@ pub enum StartError {
         status: AgentStatus,
     },
     /// There is no room.
-    #[error("there is room for {max_agents} agents, and there are as many")]
+    #[error("max_agents is {max_agents}, and there are as many; try again when one has ended")]
     Capacity {
         /// The most agents that the supervisor takes.
         max_agents: usize,
+    },
+    /// There is no room for one of its type.
+    #[error(
+        "max_agents_per_type is {max_agents} for {agent_type:?}, and there are as many; try again \
+         when one has ended"
+    )]
+    TypeCapacity {
+        /// The type.
+        agent_type: String,
+        /// The most agents of it that the supervisor takes.
+        max_agents: u32,
+    },
+    /// Too many were started of late.
+    #[error(
+        "max_spawns_per_second is {max_per_second}, and spawn_burst {burst}; try again in {} ms",
+        retry_after.as_nanos().div_ceil(1_000_000)
+    )]
+    SpawnRate {
+        /// How many may be started in a second.
+        max_per_second: u32,
+        /// How many at once.
+        burst: u32,
+        /// After that there will be room for one.
+        retry_after: Duration,
     },
 }
 
@@ -100,8 +126,10 @@ impl Supervisor {
         config.validate()?;
         let mut out = Outbox::new(config.id.clone());
         out.lifecycle(LifecycleEvent::SupervisorStarted, None);
+        let limiter = Limiter::new(config.max_agents, config.limits.clone());
         Ok(Self {
             config,
+            limiter,
             children: BTreeMap::new(),
             tree: Tree::default(),
             schedule: Schedule::default(),
@@ -112,13 +140,42 @@ impl Supervisor {
         })
     }
 
-    /// Starts an agent and gives its incarnation. An agent that has failed gives way to it.
+    /// Starts an agent and gives its incarnation. An agent that has failed gives way to it. One that
+    /// is refused for a limit is told of as a failure of incarnation 0, at most once a second.
     pub fn start(&mut self, now: Now, config: AgentConfig) -> Result<u64, StartError> {
+        self.start_one(now, config, true)
+    }
+
+    /// As [`Supervisor::start`], but not held up by the rate: for agents that the node's own config
+    /// declares.
+    pub fn start_declared(&mut self, now: Now, config: AgentConfig) -> Result<u64, StartError> {
+        self.start_one(now, config, false)
+    }
+
+    fn start_one(
+        &mut self,
+        now: Now,
+        config: AgentConfig,
+        is_counted: bool,
+    ) -> Result<u64, StartError> {
         config.validate()?;
+        let old = self.children.get(&config.id);
+        if old.is_none_or(|old| old.place.is_none() && matches!(old.phase, Phase::Failed)) {
+            let applicant = Applicant {
+                agent_type: &config.agent_type,
+                replaces: old.map(|old| old.config.agent_type.as_str()),
+                agents: self.children.len(),
+                is_counted,
+            };
+            if let Err(error) = self.limiter.admit(now.at, applicant) {
+                if let Some(told) = self.limiter.tell(now.at, &error) {
+                    self.out.failure(now, &config.id, 0, told, FailureSeverity::Low);
+                }
+                return Err(error);
+            }
+        }
         let id = config.id.clone();
         let deadline = now.at + self.config.start_deadline_of(&config);
-        let max_agents = self.config.max_agents;
-        let full = self.children.len() >= max_agents;
         let incarnation = match self.children.get_mut(&id) {
             Some(old) if old.place.is_none() && matches!(old.phase, Phase::Failed) => {
                 let incarnation = old.incarnation + 1;
@@ -130,7 +187,6 @@ impl Supervisor {
                 let status = child.status;
                 return Err(StartError::Exists { id, status });
             }
-            None if full => return Err(StartError::Capacity { max_agents }),
             None => {
                 let incarnation = self.retired + 1;
                 let child = Child::new(config.clone(), incarnation, deadline);
@@ -268,6 +324,16 @@ impl Supervisor {
     /// How many replacements ran, of all agents there ever were.
     pub fn restarts(&self) -> u64 {
         self.restarts
+    }
+
+    /// How many starts were refused for a limit.
+    pub fn refused_starts(&self) -> u64 {
+        self.limiter.refused()
+    }
+
+    #[cfg(test)]
+    pub(super) fn schedule_moves(&self) -> u64 {
+        self.schedule.moves
     }
 
     /// The agents, in the order of their ids.

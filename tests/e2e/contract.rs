@@ -310,10 +310,18 @@ async fn every_event_comes_in_its_envelope() {
                 assert_eq!((severity, &fields["status"]), (None, &json!("Healthy")));
                 let metrics: Vec<_> =
                     fields["metrics"].as_object().expect("metrics").keys().cloned().collect();
-                assert_eq!(
-                    metrics,
-                    ["cpu_usage", "error_rate", "memory_usage", "response_time_ms", "throughput"]
-                );
+                let expected = [
+                    "cpu_usage",
+                    "error_rate",
+                    "errors",
+                    "handled",
+                    "handling_us",
+                    "mailbox_delay_us",
+                    "memory_usage",
+                    "response_time_ms",
+                    "throughput",
+                ];
+                assert_eq!(metrics, expected);
                 assert_eq!(fields["metrics"]["cpu_usage"], Value::Null, "it cannot be measured");
                 assert_timestamp(&fields["timestamp"]);
             }

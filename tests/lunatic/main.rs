@@ -6,6 +6,7 @@
 
 mod config;
 mod facade;
+mod health;
 mod messages;
 #[cfg(feature = "wasm-nats")]
 mod nats;

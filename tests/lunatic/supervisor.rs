@@ -206,7 +206,7 @@ fn what_cannot_be_started_is_refused_with_its_reason() {
     assert!(refused(node.spawn(&config("b", "nothing"))).contains("\"nothing\""));
     assert!(refused(node.spawn(&config("b.c", "echo"))).contains("b.c"));
     node.spawn(&AgentConfig { id: id(""), ..config("", "echo") }).unwrap();
-    assert!(refused(node.spawn(&config("c", "echo"))).contains("room for 2"));
+    assert!(refused(node.spawn(&config("c", "echo"))).contains("max_agents is 2"));
 }
 
 #[lunatic::test]

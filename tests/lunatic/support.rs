@@ -218,6 +218,10 @@ impl Agent for Probe {
         if told.get("wait").is_some() {
             std::future::pending::<()>().await;
         }
+        if let Some(ms) = told.get("sleep_ms").and_then(Value::as_u64) {
+            sys::sleep(Duration::from_millis(ms));
+            return ctx.answer(&message, Value::Null).await;
+        }
         if told.get("silent").is_some() {
             return Ok(());
         }

@@ -14,9 +14,7 @@ use super::delivery::{self, Deliveries};
 use super::gateway;
 use super::local::{self, LocalSender};
 use super::logger;
-use super::mail::{
-    self, AgentMail, AgentStart, Answer, Figures, LocalMessage, SupervisorMail, Waiter,
-};
+use super::mail::{self, AgentMail, AgentStart, Answer, LocalMessage, SupervisorMail, Waiter};
 use super::store::StoreMailbox;
 use super::sys::{self, Pid, Received};
 use crate::agent::{
@@ -30,7 +28,8 @@ use crate::message::{
     decode_payload, encode_error, parse_agent_input, ErrorCode, Headers, Message, NatsMessage,
     Subject, WireError,
 };
-use crate::supervision::{FailureType, PreviousFailure};
+use crate::supervision::{FailureType, Figures, HandlingTimes, PreviousFailure};
+use crate::time::Instant;
 
 /// Makes an agent of a registered type.
 pub(crate) type Factory = fn() -> Box<dyn Agent>;
@@ -59,6 +58,9 @@ struct Running {
     agent: Box<dyn Agent>,
     ctx: Context,
     figures: Figures,
+    times: HandlingTimes,
+    /// When the supervisor heard of it last; and whether it was unasked.
+    heard: (Instant, bool),
     /// How many more errors of its handlers are reported one by one until the next ping.
     reports: u32,
 }
@@ -81,7 +83,9 @@ impl Running {
         let ctx = Context::new(config, incarnation, state, Box::new(ports));
         let figures = Figures::default();
         let reports = MAX_REPORTS;
-        Self { id, incarnation, supervisor, agent, ctx, figures, reports }
+        let now = clock::now();
+        let (times, heard) = (HandlingTimes::new(now), (now, false));
+        Self { id, incarnation, supervisor, agent, ctx, figures, times, heard, reports }
     }
 
     fn run(mut self, previous: Option<&PreviousFailure>) {
@@ -140,7 +144,7 @@ impl Running {
             }
             match postcard::from_bytes(&buffer) {
                 Ok(AgentMail::Input { body }) => self.input(None, body),
-                Ok(AgentMail::Ping { seq }) => self.pong(seq),
+                Ok(AgentMail::Ping { seq, sent_ns }) => self.pong(seq, sent_ns),
                 Ok(AgentMail::Stop) => return self.stop(),
                 Ok(AgentMail::Reply | AgentMail::Message) => {}
                 Err(error) => log::error!("a mail cannot be read: {error}"),
@@ -203,8 +207,9 @@ impl Running {
     }
 
     fn nats_message(&mut self, message: NatsMessage) {
+        let started = self.times.is_next().then(clock::now);
         let result = run(self.agent.on_nats_message(&mut self.ctx, message));
-        self.figures.handled += 1;
+        self.done(started);
         if let Err(error) = result {
             self.failed(&error, None);
         }
@@ -213,8 +218,9 @@ impl Running {
 
     fn handle(&mut self, message: Message, reply_to: Option<ReplyTo>) {
         self.ctx.begin(&message.id, reply_to);
+        let started = self.times.is_next().then(clock::now);
         let result = run(self.agent.handle(&mut self.ctx, message));
-        self.figures.handled += 1;
+        self.done(started);
         let unanswered = self.ctx.end();
         match result {
             Ok(()) if unanswered.is_none() => {}
@@ -225,6 +231,26 @@ impl Running {
             Err(error) => self.failed(&error, unanswered),
         }
         self.turn_over();
+    }
+
+    /// A message was handled, and measured if it was that one's turn.
+    fn done(&mut self, started: Option<Instant>) {
+        self.figures.handled += 1;
+        if let Some(started) = started {
+            self.measured(started);
+        }
+    }
+
+    fn measured(&mut self, started: Instant) {
+        let now = clock::now();
+        self.times.took(now - started);
+        // Who is asked in time answers twice in its timeout, and has nothing to say between.
+        let (at, unasked) = self.heard;
+        let silence = self.ctx.config().timeout() / if unasked { 4 } else { 2 };
+        if now - at > silence {
+            self.heard = (now, true);
+            self.tell_figures(0, None);
+        }
     }
 
     fn failed(&mut self, error: &Error, unanswered: Option<ReplyTo>) {
@@ -260,14 +286,22 @@ impl Running {
         }
     }
 
-    fn pong(&mut self, seq: u64) {
-        self.figures.memory_bytes = sys::memory_bytes();
+    fn pong(&mut self, seq: u64, sent_ns: u64) {
+        let now = clock::now();
+        self.heard = (now, false);
         self.reports = MAX_REPORTS;
+        self.figures.memory_bytes = Some(sys::memory_bytes());
+        self.figures.handling_us = self.times.quantiles(now);
+        self.tell_figures(seq, Some(clock::nanos(now).saturating_sub(sent_ns) / 1000));
+    }
+
+    fn tell_figures(&self, seq: u64, mailbox_delay_us: Option<u64>) {
+        let figures = Figures { mailbox_delay_us, ..self.figures };
         let pong = SupervisorMail::Pong {
             id: self.id.as_str(),
             incarnation: self.incarnation,
             seq,
-            figures: self.figures,
+            figures,
         };
         mail::send(self.supervisor, &pong);
     }

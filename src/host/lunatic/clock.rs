@@ -19,6 +19,12 @@ pub(crate) fn now() -> Instant {
     Instant::from_start(Duration::from_nanos(nanos))
 }
 
+/// An instant as a mail carries it.
+pub(crate) fn nanos(at: Instant) -> u64 {
+    // A node does not run for five centuries.
+    at.since_start().as_nanos() as u64
+}
+
 /// The wall clock.
 #[allow(clippy::disallowed_methods)] // This is the place.
 pub(crate) fn timestamp() -> Timestamp {

@@ -214,7 +214,11 @@ impl Gateway {
             AgentCommand::Spawn { config } => {
                 let config = serde_json::to_string(&config)
                     .map_err(|error| WireError::bad_shape(error.to_string()))?;
-                self.ask(Question::Supervisor, reply, Ask::Spawn { config: &config })
+                self.ask(
+                    Question::Supervisor,
+                    reply,
+                    Ask::Spawn { config: &config, declared: false },
+                )
             }
             AgentCommand::Stop { agent_id } => {
                 self.ask(Question::Supervisor, reply, Ask::Stop { id: agent_id.as_str() })

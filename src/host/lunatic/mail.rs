@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::observed::Observed;
 use super::sys::{self, Pid, Received};
-use crate::supervision::{ChildSpec, FailureType, SupervisorSpec};
+use crate::supervision::{ChildSpec, FailureType, Figures, SupervisorSpec};
 use crate::text::utf8;
 
 /// The first byte of an answer; the first variant of each mail enum is held free for it.
@@ -90,8 +90,8 @@ pub(crate) enum AgentMail<'a> {
         #[serde(with = "serde_bytes")]
         body: &'a [u8],
     },
-    /// Answer the supervisor.
-    Ping { seq: u64 },
+    /// Answer the supervisor, which sent this then by the monotonic clock.
+    Ping { seq: u64, sent_ns: u64 },
     /// Stop: `on_stop`, then return.
     Stop,
 }
@@ -119,7 +119,7 @@ pub(crate) enum SupervisorMail<'a> {
     Started { id: &'a str, incarnation: u64 },
     /// What a process says before it dies.
     LastWord { id: &'a str, incarnation: u64, word: Word<'a> },
-    /// The answer to a ping.
+    /// The answer to a ping; without a ping, its number is 0.
     Pong { id: &'a str, incarnation: u64, seq: u64, figures: Figures },
     /// A handler returned an error; the agent lives.
     HandlerFailed { id: &'a str, incarnation: u64, failure_type: FailureType, message: &'a str },
@@ -140,20 +140,12 @@ pub(crate) enum Word<'a> {
     Farewell,
 }
 
-/// What an agent measured of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Figures {
-    pub(crate) handled: u64,
-    pub(crate) errors: u64,
-    pub(crate) memory_bytes: u64,
-}
-
 /// What can be asked of the agent supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ask<'a> {
     /// Start an agent: an `AgentConfig` as JSON. Answered with its incarnation, as JSON, once its
-    /// process was spawned.
-    Spawn { config: &'a str },
+    /// process was spawned. One that the node's config declares is not held up by the spawn rate.
+    Spawn { config: &'a str, declared: bool },
     /// Stop an agent for good. Answered when it was told so.
     Stop { id: &'a str },
     /// Everything about the node, or one agent, as JSON.

@@ -106,7 +106,7 @@ impl NodeBuilder {
         // The root starts its keeper, and goes on: what the first agent asks of it is not to fail.
         NodeHandle::wait_for(names::STORE)?;
         for agent in &config.agents {
-            node.spawn(agent)?;
+            node.spawn_agent(agent, true)?;
         }
         Ok(node)
     }
@@ -236,11 +236,15 @@ impl NodeHandle {
 
     /// Starts an agent. With an empty id, one is made up.
     pub fn spawn(&mut self, config: &AgentConfig) -> Result<Spawned> {
+        self.spawn_agent(config, false)
+    }
+
+    fn spawn_agent(&mut self, config: &AgentConfig, declared: bool) -> Result<Spawned> {
         if !config.id.as_str().is_empty() {
             config.validate()?;
         }
         let text = serde_json::to_string(config)?;
-        let answer = self.ask_supervisor(Ask::Spawn { config: &text }, Duration::ZERO);
+        let answer = self.ask_supervisor(Ask::Spawn { config: &text, declared }, Duration::ZERO);
         let bytes = answer.map_err(|error| spawn_error(config, error))?;
         Ok(serde_json::from_slice(&bytes)?)
     }

@@ -25,8 +25,8 @@ use crate::message::{
     WireError,
 };
 use crate::supervision::{
-    FailureSeverity, Figures, Input, LastWord, Now, Output, PreviousFailure, StartError,
-    SupervisionEvent, Supervisor, TreeError,
+    FailureSeverity, Input, LastWord, Now, Output, PreviousFailure, StartError, SupervisionEvent,
+    Supervisor, TreeError,
 };
 use crate::time::Instant;
 
@@ -184,7 +184,8 @@ impl SupervisorHost {
                 }
                 Output::Kill { id, incarnation } => self.kill(&id, incarnation),
                 Output::Ping { id, incarnation, seq } => {
-                    self.tell(&id, incarnation, &AgentMail::Ping { seq });
+                    let sent_ns = clock::nanos(clock::now());
+                    self.tell(&id, incarnation, &AgentMail::Ping { seq, sent_ns });
                 }
                 Output::Event(event) => {
                     self.log_failure(&event);
@@ -230,11 +231,6 @@ impl SupervisorHost {
                 self.engine.handle(now, Input::LastWord { id: id(agent), incarnation, word });
             }
             SupervisorMail::Pong { id: agent, incarnation, seq, figures } => {
-                let figures = Figures {
-                    handled: figures.handled,
-                    errors: figures.errors,
-                    memory_bytes: Some(figures.memory_bytes),
-                };
                 self.engine.handle(now, Input::Pong { id: id(agent), incarnation, seq, figures });
             }
             SupervisorMail::HandlerFailed { id: agent, incarnation, failure_type, message } => {
@@ -274,7 +270,7 @@ impl SupervisorHost {
 
     fn ask(&mut self, now: Now, waiter: Waiter, ask: Ask<'_>) {
         let answered = match ask {
-            Ask::Spawn { config } => match self.start(now, config) {
+            Ask::Spawn { config, declared } => match self.start(now, config, declared) {
                 // Answered when the process is there.
                 Ok(id) => {
                     self.spawning.insert(id, waiter);
@@ -313,7 +309,7 @@ impl SupervisorHost {
         }
     }
 
-    fn start(&mut self, now: Now, config: &str) -> Result<AgentId, WireError> {
+    fn start(&mut self, now: Now, config: &str, declared: bool) -> Result<AgentId, WireError> {
         let mut config: AgentConfig = serde_json::from_str(config)
             .map_err(|error| WireError::bad_shape(error.to_string()))?;
         self.takes_agents()?;
@@ -325,7 +321,11 @@ impl SupervisorHost {
             return Err(error);
         }
         let id = config.id.clone();
-        self.engine.start(now, config).map_err(start_error)?;
+        let started = match declared {
+            true => self.engine.start_declared(now, config),
+            false => self.engine.start(now, config),
+        };
+        started.map_err(start_error)?;
         Ok(id)
     }
 
@@ -406,6 +406,7 @@ impl SupervisorHost {
             counters: NodeCounters {
                 uptime_ms: (now - self.started_at).as_millis() as u64,
                 restarts: self.engine.restarts(),
+                refused_starts: self.engine.refused_starts(),
                 ..NodeCounters::default()
             },
         }
@@ -699,7 +700,9 @@ fn last_word(word: Word<'_>) -> LastWord {
 fn start_error(error: StartError) -> WireError {
     let code = match &error {
         StartError::Exists { .. } => ErrorCode::Exists,
-        StartError::Capacity { .. } => ErrorCode::Capacity,
+        StartError::Capacity { .. }
+        | StartError::TypeCapacity { .. }
+        | StartError::SpawnRate { .. } => ErrorCode::Capacity,
         StartError::Invalid(invalid) => return invalid.clone().into(),
     };
     WireError::new(code, error.to_string())

@@ -137,7 +137,9 @@ fn supervision_events() -> Vec<Case> {
     let health_on_the_wire = |status: Value| {
         json!({"Health": {"agent_id": "a", "status": status, "metrics": {"cpu_usage": null,
             "memory_usage": 65_536, "response_time_ms": null, "error_rate": null,
-            "throughput": null}, "timestamp": MOMENT}})
+            "throughput": null, "handled": null, "errors": null, "handling_us": null,
+            "mailbox_delay_us": null},
+            "timestamp": MOMENT}})
     };
     let lifecycle = |event_type| SupervisionEvent::SupervisorLifecycle {
         supervisor_id: "agents".into(),

@@ -22,8 +22,7 @@ impl Supervisor {
         if !matches!(child.phase, Phase::Starting { .. }) {
             return;
         }
-        let interval = self.config.health_interval;
-        let monitor = Monitor::new(now, child.config.timeout(), interval, random);
+        let monitor = Monitor::new(now, child.config.timeout(), &self.config, random);
         child.phase = Phase::Running(Box::new(monitor));
         let first = !std::mem::replace(&mut child.ran, true);
         let recovered = child.down_since.take().map(|since| now.at - since);
@@ -304,7 +303,7 @@ impl Supervisor {
             Some(Finding::Unresponsive) => {
                 let last_seen = monitor.last_seen();
                 let metrics = monitor.metrics().clone();
-                let missed = MissedDeadline::Answer(monitor.timeout());
+                let missed = MissedDeadline::Answer(monitor.unanswered(now.at));
                 child.phase = Phase::Killing { missed, again_at };
                 self.out.push(Output::Kill { id: id.clone(), incarnation });
                 let unresponsive = HealthStatus::Unresponsive { last_seen };
@@ -330,6 +329,7 @@ impl Supervisor {
 
     pub(super) fn forget(&mut self, id: &AgentId, reason: String) -> Option<Child> {
         let mut child = self.children.remove(id)?;
+        self.limiter.left(&child.config.agent_type);
         self.schedule.set(id, child.scheduled, None);
         self.retired = self.retired.max(child.incarnation);
         self.out.terminated(id, &mut child, reason);

@@ -104,6 +104,8 @@ impl Tree {
 struct Names {
     supervisors: BTreeSet<String>,
     agents: BTreeSet<AgentId>,
+    /// How many agents there are of each limited type.
+    of_types: Vec<u32>,
 }
 
 /// Why something cannot be done in a declared tree.
@@ -741,6 +743,8 @@ impl Supervisor {
             StartError::Exists { id: id.clone(), status: AgentStatus::Created }
         } else if self.children.len() + seen.agents.len() > max_agents {
             StartError::Capacity { max_agents }
+        } else if let Err(error) = self.limiter.check(&config.agent_type, &mut seen.of_types) {
+            error
         } else {
             return Ok(());
         };
@@ -784,6 +788,7 @@ impl Supervisor {
         match child {
             ChildSpec::Agent { config, shutdown } => {
                 let id = config.id.clone();
+                self.limiter.joined(&config.agent_type);
                 let supervisor = supervisor.to_owned();
                 let place = Place { supervisor, shutdown, killed: false };
                 let child = Child::declared(config, self.retired, place);

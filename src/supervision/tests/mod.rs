@@ -3,6 +3,8 @@
 
 mod deadlines;
 mod histories;
+mod limits;
+mod load;
 mod rules;
 mod tree;
 
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::agent::{AgentConfig, AgentId, RestartType};
-use crate::message::AgentEvent;
+use crate::message::{AgentEvent, AgentStatus};
 use crate::time::{Instant, Timestamp};
 
 pub(super) fn id(name: &str) -> AgentId {

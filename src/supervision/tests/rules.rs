@@ -362,7 +362,12 @@ fn a_summary_has_what_the_last_answer_said() {
         id: id("a"),
         incarnation: 1,
         seq: 1,
-        figures: Figures { handled: 3, errors: 1, memory_bytes: Some(65_536) },
+        figures: Figures {
+            handled: 3,
+            errors: 1,
+            memory_bytes: Some(65_536),
+            ..Figures::default()
+        },
     });
     sim.elapsed += Duration::from_millis(20);
     let after = summary(&sim).expect("there").counters;

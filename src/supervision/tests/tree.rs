@@ -322,7 +322,7 @@ fn what_is_wrong_with_a_tree_is_told_and_nothing_is_taken() {
         (own, "a supervisor agents already"),
         (nested, "nested 16 deep"),
         (many, "room for 1000 supervisors"),
-        (full, "room for 8000 agents"),
+        (full, "max_agents is 8000"),
     ];
     for (spec, expected) in cases {
         let mut host = Host::new(SupervisorConfig::default());
