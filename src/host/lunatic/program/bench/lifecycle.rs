@@ -1,12 +1,13 @@
 //! The lives of agents: their start, their restart, what one costs.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::{
-    before, builder, env_number, median, pairs, show_phase, spawn, spawn_bare, spawn_with_timeout,
-    start_node, wait_until_connected, wait_until_measured, TIMEOUT,
+    before, builder, env_number, median, pairs, show_phase, spawn, spawn_bare, start_node,
+    wait_until_connected, wait_until_measured, TIMEOUT,
 };
 use crate::agent::AgentId;
 use crate::config::NodeConfig;
@@ -83,29 +84,23 @@ fn restart_agents(node: &mut NodeHandle, wait: Await) -> Result<Vec<f64>> {
     times
 }
 
-/// For `scripts/bench restart_vs_erlang`: of so many restarts that the slowest of a hundred can be
-/// told. The event that tells of the replacement is waited for.
-pub(super) fn restart_times_told(config: &NodeConfig) -> Result<()> {
+/// For `scripts/bench restart_vs_erlang`: the time of each restart, of so many that the slowest of a
+/// hundred can be told. The event that tells of the replacement is waited for, or with `BENCH_POLL`
+/// the agent's name is looked up until it is that of another process.
+pub(super) fn restart_times(config: &NodeConfig) -> Result<()> {
     let mut node = start_node(config)?;
-    node.watch()?;
-    restart_times(&mut node, await_recovery)
-}
-
-/// The same, where the agent's name is looked up until it is that of another process.
-pub(super) fn restart_times_polled(config: &NodeConfig) -> Result<()> {
-    restart_times(&mut start_node(config)?, poll_for_replacement)
-}
-
-fn restart_times(node: &mut NodeHandle, wait: Await) -> Result<()> {
-    // Once, not counted.
-    restart_agents(node, wait)?;
-    let (mut times, wanted) = (Vec::new(), env_number("BENCH_RESTARTS", 2_000) as usize);
-    while times.len() < wanted {
-        times.append(&mut restart_agents(node, wait)?);
+    let mut wait: Await = poll_for_replacement;
+    if env_number("BENCH_POLL", 0) == 0 {
+        node.watch()?;
+        wait = await_recovery;
     }
-    times.sort_by(f64::total_cmp);
-    let at = |share: f64| times.get((times.len() as f64 * share) as usize);
-    println!("{}", json!({ "median_us": at(0.5), "p99_us": at(0.99), "restarts": times.len() }));
+    // Once, not counted.
+    restart_agents(&mut node, wait)?;
+    for _ in 0..env_number("BENCH_RESTARTS", 2_000).div_ceil(RESTARTED as u64) {
+        for micros in restart_agents(&mut node, wait)? {
+            println!("{}", json!({ "us": micros }));
+        }
+    }
     Ok(())
 }
 
@@ -118,74 +113,43 @@ pub(super) fn restart_rate(config: &NodeConfig) -> Result<()> {
     }
     node.watch()?;
     let mut rates = Vec::new();
-    // The first is not counted.
-    for _ in 0..=env_number("BENCH_ROUNDS", 4) {
+    for _ in 0..env_number("BENCH_ROUNDS", 4) {
         let ids = spawn_agents(&mut node, AGENTS)?;
-        let processes: Result<Vec<Pid>> = ids.iter().map(process_of).collect();
         let killed = clock::now();
-        processes?.into_iter().for_each(sys::kill);
-        wait_for_recoveries(&mut node, AGENTS)?;
+        for id in &ids {
+            sys::kill(process_of(id)?);
+        }
+        let mut missing = AGENTS;
+        while missing > 0 {
+            match node.next(Some(TIMEOUT)) {
+                Some(NodeEvent::Event { subject, .. }) => {
+                    missing -= usize::from(subject.starts_with("supervision.recovery."));
+                }
+                Some(_) => {}
+                None => return Err(Error::Node(format!("{missing} agents were not restarted"))),
+            }
+        }
         rates.push(AGENTS as f64 / (clock::now() - killed).as_secs_f64());
         stop_agents(&mut node, &ids)?;
     }
-    let rate = median(rates.split_off(1));
-    println!("{}", json!({ "restarts_per_sec": rate }));
+    println!("{}", json!({ "restarts_per_sec": median(rates) }));
     Ok(())
 }
 
-fn wait_for_recoveries(node: &mut NodeHandle, mut missing: usize) -> Result<()> {
-    while missing > 0 {
-        match node.next(Some(TIMEOUT)) {
-            Some(NodeEvent::Event { subject, .. })
-                if subject.starts_with("supervision.recovery.") =>
-            {
-                missing -= 1;
-            }
-            Some(_) => {}
-            None => return Err(Error::Node(format!("{missing} agents were not restarted"))),
-        }
-    }
-    Ok(())
-}
-
-/// Shows `scripts/bench` a node with as many agents as there may be, while they only have their
-/// health checked, every 10 s; and says what becomes of one more.
-pub(super) fn all_agents(config: &NodeConfig) -> Result<()> {
-    /// A ping goes out in half of that.
-    const TIMEOUT_MS: u64 = 20_000;
-    let most = env_number("BENCH_AGENTS", NodeConfig::MAX_AGENTS.into()) as u32;
-    let config = NodeConfig { nats: None, max_agents: most, ..config.clone() };
-    let mut node = builder().start(&config)?;
-    show_phase("before", 0);
-    wait_until_measured("before")?;
-    let mut ids = Vec::new();
-    for number in 0..most {
-        let id = AgentId(format!("bench-{number}"));
-        spawn_with_timeout(&mut node, id.as_str(), "echo", TIMEOUT_MS)?;
-        ids.push(id);
-        if ids.len() % 1_000 == 0 {
-            eprintln!("{} agents run", ids.len());
-        }
-    }
-    ask_all(&mut node, &ids)?;
-    show_phase("after", most.into());
-    wait_until_measured("after")?;
-    // All are still there, and none is a replacement.
-    ask_all(&mut node, &ids)?;
+/// Shows `scripts/bench` a node before and after it has started as many agents as it may have, which
+/// each answered; and says how many had to be restarted, and what becomes of one more.
+pub(super) fn memory_agents(config: &NodeConfig) -> Result<()> {
+    let config = NodeConfig { max_agents: processes(), ..config.clone() };
+    let mut node = start_node(&config)?;
+    show_memory(|processes| spawn_agents(&mut node, processes).map(drop))?;
     let restarts = node.status()?.counters.restarts;
     match spawn(&mut node, "one-more", "echo") {
-        Ok(()) => Err(Error::Node(format!("an agent beyond the {most} was started"))),
+        Ok(()) => Err(Error::Node("one agent too many was started".to_owned())),
         Err(error) => {
-            println!("{}", json!({ "refused": error.to_string(), "restarts": restarts }));
+            println!("{}", json!({ "restarts": restarts, "refused": error.to_string() }));
             Ok(())
         }
     }
-}
-
-/// Shows `scripts/bench` a node before and after it has started agents that each answered.
-pub(super) fn memory_agents(config: &NodeConfig) -> Result<()> {
-    let mut node = start_node(config)?;
-    show_memory(|processes| spawn_agents(&mut node, processes).map(drop))
 }
 
 /// The same with bare processes.
@@ -193,37 +157,33 @@ pub(super) fn memory_bare(_: &NodeConfig) -> Result<()> {
     show_memory(|processes| spawn_answering(processes).map(drop))
 }
 
+fn processes() -> u32 {
+    env_number("BENCH_AGENTS", 5_000) as u32
+}
+
 /// Shows the runtime's process before and after something was started.
 fn show_memory(grow: impl FnOnce(usize) -> Result<()>) -> Result<()> {
-    const PROCESSES: usize = 5_000;
+    let processes = processes();
     show_phase("before", 0);
     wait_until_measured("before")?;
-    grow(PROCESSES)?;
-    show_phase("after", PROCESSES as u64);
+    grow(processes as usize)?;
+    show_phase("after", processes.into());
     wait_until_measured("after")
 }
 
 /// Starts agents, asks each, and waits for all answers.
 fn spawn_agents(node: &mut NodeHandle, agents: usize) -> Result<Vec<AgentId>> {
+    // Each with a name of its own: one that was just stopped under the same name may still be there
+    // and take what is sent to its successor.
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
     let mut ids = Vec::new();
-    for number in 0..agents {
-        let id = AgentId(format!("bench-{number}"));
+    for _ in 0..agents {
+        let id = AgentId(format!("bench-{}", STARTED.fetch_add(1, Ordering::Relaxed)));
         spawn(node, id.as_str(), "echo")?;
         node.ask(&id, &json!(1))?;
         ids.push(id);
     }
-    wait_for_answers(node, agents)?;
-    Ok(ids)
-}
-
-fn ask_all(node: &mut NodeHandle, ids: &[AgentId]) -> Result<()> {
-    for id in ids {
-        node.ask(id, &json!(1))?;
-    }
-    wait_for_answers(node, ids.len())
-}
-
-fn wait_for_answers(node: &mut NodeHandle, mut waiting: usize) -> Result<()> {
+    let mut waiting = agents;
     while waiting > 0 {
         match node.next(Some(TIMEOUT)) {
             Some(NodeEvent::Answer { answer, .. }) => {
@@ -234,7 +194,7 @@ fn wait_for_answers(node: &mut NodeHandle, mut waiting: usize) -> Result<()> {
             None => return Err(Error::Node(format!("{waiting} agents did not answer"))),
         }
     }
-    Ok(())
+    Ok(ids)
 }
 
 fn stop_agents(node: &mut NodeHandle, ids: &[AgentId]) -> Result<()> {
