@@ -37,6 +37,7 @@ pub(crate) fn trace(scenario: &Scenario, start_failure: StartFailure) -> Trace {
     let up = host.counts(root).is_some_and(|counts| counts.active == counts.specs);
     let mut lines = vec![host.line(&format!("start -> {}", if up { "ok" } else { "refused" }))];
     for step in &scenario.steps {
+        host.repeat_deaths();
         let answer = host.step(step).map_or_else(String::new, |answer| format!(" -> {answer}"));
         host.settle();
         lines.push(host.line(&format!("{}{answer}", step.join(" "))));
@@ -57,6 +58,8 @@ struct Host {
     /// Who was told to stop and has not.
     stubborn: BTreeSet<String>,
     facts: VecDeque<Input>,
+    /// All that have died.
+    dead: Vec<(AgentId, u64)>,
     events: Vec<String>,
 }
 
@@ -76,6 +79,7 @@ impl Host {
             ignores: BTreeSet::new(),
             stubborn: BTreeSet::new(),
             facts: VecDeque::new(),
+            dead: Vec::new(),
             events: Vec::new(),
         }
     }
@@ -125,6 +129,21 @@ impl Host {
         }
     }
 
+    /// Tells again of all that have died: a late notice changes nothing.
+    fn repeat_deaths(&mut self) {
+        for (id, incarnation) in self.dead.clone() {
+            self.facts.push_back(Input::Died { id, incarnation });
+        }
+        self.settle();
+        assert!(self.events.is_empty(), "a late notice has changed something: {:?}", self.events);
+    }
+
+    /// Says that a process is dead.
+    fn died(&mut self, id: AgentId, incarnation: u64) {
+        self.dead.push((id.clone(), incarnation));
+        self.facts.push_back(Input::Died { id, incarnation });
+    }
+
     /// A process ends by itself.
     fn end(&mut self, name: &str, word: Option<LastWord>) -> Option<String> {
         let Some(incarnation) = self.running.remove(name) else {
@@ -134,7 +153,7 @@ impl Host {
         if let Some(word) = word {
             self.facts.push_back(Input::LastWord { id: id.clone(), incarnation, word });
         }
-        self.facts.push_back(Input::Died { id, incarnation });
+        self.died(id, incarnation);
         None
     }
 
@@ -237,14 +256,13 @@ impl Host {
         if let Some(times) = self.fails.get_mut(id.as_str()).filter(|times| **times > 0) {
             *times -= 1;
             self.events.push(format!("fail {id}"));
-            self.facts.push_back(match self.start_failure {
+            return match self.start_failure {
                 StartFailure::Refused => {
                     let reason = "told to".to_owned();
-                    Input::SpawnRefused { id, incarnation, reason }
+                    self.facts.push_back(Input::SpawnRefused { id, incarnation, reason });
                 }
-                StartFailure::Dies => Input::Died { id, incarnation },
-            });
-            return;
+                StartFailure::Dies => self.died(id, incarnation),
+            };
         }
         self.events.push(format!("start {id}"));
         let other = self.running.insert(id.to_string(), incarnation);
@@ -254,7 +272,7 @@ impl Host {
 
     fn gone(&mut self, id: AgentId, incarnation: u64) {
         self.running.remove(id.as_str());
-        self.facts.push_back(Input::Died { id, incarnation });
+        self.died(id, incarnation);
     }
 
     /// A step with what has happened since the last one.

@@ -123,14 +123,13 @@ fn beside_erlang(name: &str, text: &str) {
     let traces = erlang::traces(std::slice::from_ref(&file));
     fs::remove_file(&file).expect("it was written");
     if let Some(traces) = traces {
-        let scenarios = scenario::read(text);
-        assert_eq!(scenarios.len(), traces.len());
-        compare(&scenarios, &traces);
+        compare(&scenario::read(text), &traces);
     }
 }
 
 /// Every scenario, with both ways for a start to fail, has to have the trace that Erlang has.
 fn compare(scenarios: &[Scenario], erlang: &[Trace]) {
+    assert_eq!(scenarios.len(), erlang.len());
     let mut wrong = Vec::new();
     for (scenario, theirs) in scenarios.iter().zip(erlang) {
         assert_eq!(scenario.name, theirs.scenario);
@@ -155,6 +154,7 @@ fn compare(scenarios: &[Scenario], erlang: &[Trace]) {
 
 /// The first step in which we differ from Erlang.
 fn difference(scenario: &Scenario, ours: &Trace, theirs: &Trace) -> Option<String> {
+    assert_eq!(ours.lines.len(), theirs.lines.len(), "{}: a line for each step", scenario.name);
     let pair = ours.lines.iter().zip(&theirs.lines).find(|(ours, theirs)| {
         let ours = comparable(scenario, ours, theirs);
         ours != comparable(scenario, theirs, theirs)
