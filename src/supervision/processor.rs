@@ -128,7 +128,10 @@ impl SupervisionEventHandler for CriticalFailureHandler {
 
 /// Why a handler was not registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("there are {} handlers already, which is the limit", SupervisionEventProcessor::MAX_HANDLERS)]
+#[error(
+    "there are {} handlers already, which is the limit",
+    SupervisionEventProcessor::MAX_HANDLERS
+)]
 pub struct TooManyHandlers;
 
 /// Feeds events of supervision to a [`PatternDetector`], an [`AlertManager`] and to handlers.

@@ -53,7 +53,12 @@ impl<'a> Observed<'a> {
         let names = |ids: &'a [AgentId]| ids.iter().map(AgentId::as_str).collect();
         Some(match event {
             SupervisionEvent::Failure {
-                agent_id, incarnation, failure_type, severity, context, ..
+                agent_id,
+                incarnation,
+                failure_type,
+                severity,
+                context,
+                ..
             } => Self::Failure {
                 agent: agent_id.as_str(),
                 incarnation: *incarnation,

@@ -90,11 +90,7 @@ fn what_gets_worse_passes_through_the_cool_down_and_does_not_get_better() {
     let seen: Vec<_> = told(&mut manager).iter().map(|a| (a.severity, a.suppressed)).collect();
     assert_eq!(
         seen,
-        [
-            (FailureSeverity::Medium, 0),
-            (FailureSeverity::High, 0),
-            (FailureSeverity::Critical, 2)
-        ]
+        [(FailureSeverity::Medium, 0), (FailureSeverity::High, 0), (FailureSeverity::Critical, 2)]
     );
     manager.pattern(now(6 * MINUTE), &spike(FailureSeverity::Medium));
     // Six minutes of silence: the first one was over.

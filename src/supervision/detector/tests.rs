@@ -99,9 +99,8 @@ fn a_death_that_is_older_than_the_window_does_not_count() {
     };
     assert_eq!((nine_then(10_000), nine_then(10_001)), (1, 0), "exactly the window still counts");
     let mut detector = detector();
-    let errors = (0..100).map(|n| {
-        (n, failure("a", FailureType::DependencyFailure, FailureSeverity::Low))
-    });
+    let errors =
+        (0..100).map(|n| (n, failure("a", FailureType::DependencyFailure, FailureSeverity::Low)));
     assert_eq!(run(&mut detector, errors), [], "errors of handlers are no deaths");
 }
 
@@ -199,9 +198,7 @@ fn five_failures_for_want_of_a_resource_in_a_minute() {
 
 #[test]
 fn five_agents_that_cannot_reach_others_in_a_minute() {
-    let lost = |agent: &str| {
-        failure(agent, FailureType::NetworkPartition, FailureSeverity::Low)
-    };
+    let lost = |agent: &str| failure(agent, FailureType::NetworkPartition, FailureSeverity::Low);
     let one = (0..50).map(|n| (n * 100, lost("a")));
     assert_eq!(run(&mut detector(), one), [], "one agent that tries again and again");
     let five = [(0, "a"), (1, "a"), (20_000, "b"), (30_000, "c"), (50_000, "d"), (60_000, "e")];
@@ -382,13 +379,28 @@ fn each_value_of_the_config_has_a_range() {
         (refused(|c| c.long_window = Duration::MAX), long.to_owned()),
         (refused(|c| c.slow_min = Duration::ZERO), "detection.slow_min is 0ns".to_owned()),
         (refused(|c| c.repeat = Duration::ZERO), "must be 1000 to 86400000 ms".to_owned()),
-        (refused(|c| c.spike_failures = 1), "detection.spike_failures is 1, and must be 2 to 4096".to_owned()),
+        (
+            refused(|c| c.spike_failures = 1),
+            "detection.spike_failures is 1, and must be 2 to 4096".to_owned(),
+        ),
         (refused(|c| c.cascade_agents = 0), "detection.cascade_agents is 0".to_owned()),
-        (refused(|c| c.exhaustion_failures = 4097), "detection.exhaustion_failures is 4097".to_owned()),
+        (
+            refused(|c| c.exhaustion_failures = 4097),
+            "detection.exhaustion_failures is 4097".to_owned(),
+        ),
         (refused(|c| c.partition_agents = 1), "detection.partition_agents is 1".to_owned()),
-        (refused(|c| c.slow_agents = 0), "detection.slow_agents is 0, and must be 1 to 4096".to_owned()),
-        (refused(|c| c.slow_samples = 0), "detection.slow_samples is 0, and must be 1 to 100".to_owned()),
-        (refused(|c| c.baseline_factor = 0.5), "detection.baseline_factor is 0.5, and must be 1 to 1000".to_owned()),
+        (
+            refused(|c| c.slow_agents = 0),
+            "detection.slow_agents is 0, and must be 1 to 4096".to_owned(),
+        ),
+        (
+            refused(|c| c.slow_samples = 0),
+            "detection.slow_samples is 0, and must be 1 to 100".to_owned(),
+        ),
+        (
+            refused(|c| c.baseline_factor = 0.5),
+            "detection.baseline_factor is 0.5, and must be 1 to 1000".to_owned(),
+        ),
         (refused(|c| c.slow_factor = f64::INFINITY), "detection.slow_factor is inf".to_owned()),
     ];
     for (error, expected) in cases {
@@ -427,9 +439,7 @@ fn any_event() -> impl Strategy<Value = SupervisionEvent> {
 
 /// The deaths in the window, counted anew each time.
 fn deaths_before(history: &[(u64, SupervisionEvent)], at: u64) -> u32 {
-    let is_death = |event: &SupervisionEvent| {
-        matches!(event, SupervisionEvent::Failure { severity, .. } if *severity >= FailureSeverity::High)
-    };
+    let is_death = |event: &SupervisionEvent| matches!(event, SupervisionEvent::Failure { severity, .. } if *severity >= FailureSeverity::High);
     let within = |(ms, event): &&(u64, SupervisionEvent)| is_death(event) && at - ms <= 10_000;
     history.iter().filter(within).count() as u32
 }

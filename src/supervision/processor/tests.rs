@@ -81,8 +81,15 @@ fn each_half_can_be_off() {
     assert_eq!(subjects(&mut nothing), [""; 0]);
     assert!(nothing.detector().is_none() && nothing.alerts().is_none());
     let wants = |processor: &SupervisionEventProcessor| {
-        ["health.a", "failures.low", "failures.critical", "recovery.a", "escalation.1", "lifecycle.s"]
-            .map(|kind| processor.wants(&format!("supervision.{kind}")))
+        [
+            "health.a",
+            "failures.low",
+            "failures.critical",
+            "recovery.a",
+            "escalation.1",
+            "lifecycle.s",
+        ]
+        .map(|kind| processor.wants(&format!("supervision.{kind}")))
     };
     assert_eq!(wants(&alone), [false, false, true, false, true, false]);
     assert_eq!(wants(&patterns), [true, true, true, false, true, true]);
