@@ -112,12 +112,29 @@ pub enum ChildSpec {
     /// An agent, with an id of its own choice.
     Agent {
         /// What it is made of; its `restart` is its supervisor's business.
+        #[serde(with = "as_json")]
         config: AgentConfig,
         /// How it is stopped.
         shutdown: Shutdown,
     },
     /// A supervisor.
     Supervisor(SupervisorSpec),
+}
+
+/// A config as a text of JSON in whatever format the tree is written in: its `args` are of any shape,
+/// which a format that does not describe itself cannot carry.
+mod as_json {
+    use serde::{de, ser, Deserialize, Deserializer, Serializer};
+
+    use crate::agent::AgentConfig;
+
+    pub(super) fn serialize<S: Serializer>(config: &AgentConfig, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&serde_json::to_string(config).map_err(ser::Error::custom)?)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<AgentConfig, D::Error> {
+        serde_json::from_str(&String::deserialize(from)?).map_err(de::Error::custom)
+    }
 }
 
 impl ChildSpec {

@@ -152,8 +152,11 @@ pub(crate) enum Ask<'a> {
     Status { id: Option<&'a str> },
     /// A page of agents, as JSON.
     List { after: Option<&'a str>, limit: u32 },
-    /// Do something with a declared tree: a [`TreeCommand`] as JSON. Answered when it is decided on.
-    Tree { command: &'a str },
+    /// Do something with a declared tree: a [`TreeCommand`]. Answered when it is decided on.
+    Tree {
+        #[serde(with = "serde_bytes")]
+        command: &'a [u8],
+    },
     /// Start no more agents.
     Drain,
     /// Stop every agent. Answered when none is left, or the grace is over and the rest is killed;

@@ -80,11 +80,7 @@ impl NodeBuilder {
             data_dir,
             max_agents: config.max_agents,
             types: self.numbered(),
-            trees: config
-                .supervisors
-                .iter()
-                .map(serde_json::to_string)
-                .collect::<std::result::Result<_, _>>()?,
+            trees: config.supervisors.clone(),
             nats: ConnectionStart::new(config)?,
             supervision: config.supervision.clone(),
             log_level: logger::level(),
@@ -302,8 +298,10 @@ impl NodeHandle {
     }
 
     fn ask_tree(&mut self, command: &TreeCommand) -> Result<Vec<u8>> {
-        let command = serde_json::to_string(command)?;
-        let answer = self.ask_supervisor(Ask::Tree { command: &command }, Duration::ZERO);
+        let mut bytes = Vec::new();
+        mail::encode(command, &mut bytes);
+        let command = bytes.as_slice();
+        let answer = self.ask_supervisor(Ask::Tree { command }, Duration::ZERO);
         answer.map_err(|error| Error::Node(describe(error)))
     }
 

@@ -17,7 +17,7 @@ use super::store::StoreStart;
 use super::supervisor::{self, SupervisorStart};
 use super::sys::{self, Permissions, Pid, Received};
 use crate::config::SupervisionConfig;
-use crate::supervision::{Intensity, RestartHistory};
+use crate::supervision::{Intensity, RestartHistory, SupervisorSpec};
 
 /// What the root is told first.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,8 +28,8 @@ pub(super) struct RootStart {
     pub(super) data_dir: String,
     pub(super) max_agents: u32,
     pub(super) types: Vec<(String, u32)>,
-    /// The declared trees, each a `SupervisorSpec` as JSON.
-    pub(super) trees: Vec<String>,
+    /// The declared trees.
+    pub(super) trees: Vec<SupervisorSpec>,
     /// How to reach NATS; none for a node without.
     pub(super) nats: Option<ConnectionStart>,
     pub(super) supervision: SupervisionConfig,

@@ -26,7 +26,7 @@ use crate::message::{
 };
 use crate::supervision::{
     FailureSeverity, Input, LastWord, Now, Output, PreviousFailure, StartError, SupervisionEvent,
-    Supervisor, TreeError,
+    Supervisor, SupervisorSpec, TreeError,
 };
 use crate::time::Instant;
 
@@ -37,9 +37,9 @@ pub(super) struct SupervisorStart {
     pub(super) max_agents: u32,
     /// The registered types: name, and the function that makes one.
     pub(super) types: Vec<(String, u32)>,
-    /// The declared trees, each a `SupervisorSpec` as JSON: they are started by each process of the
+    /// The declared trees: they are started by each process of the
     /// supervisor, also by one that takes the place of another.
-    pub(super) trees: Vec<String>,
+    pub(super) trees: Vec<SupervisorSpec>,
     pub(super) supervision: SupervisionConfig,
     pub(super) log_level: u8,
 }
@@ -151,17 +151,11 @@ impl SupervisorHost {
         host.tell_connection(&connection::Mail::ForgetAgents);
         for tree in std::mem::take(&mut host.start.trees) {
             // The config was checked as a whole before anything was started.
-            if let Err(error) = host.start_tree(&tree) {
+            if let Err(error) = host.engine.start_supervisor(clock::both(), tree) {
                 log::error!("a declared tree is not started: {error}");
             }
         }
         host
-    }
-
-    fn start_tree(&mut self, spec: &str) -> Result<(), String> {
-        let spec = serde_json::from_str(spec).map_err(unwritable)?;
-        let started = self.engine.start_supervisor(clock::both(), spec);
-        started.map_err(|error| error.to_string())
     }
 
     /// Does what the engine decided.
@@ -329,8 +323,8 @@ impl SupervisorHost {
         Ok(id)
     }
 
-    fn tree(&mut self, now: Now, command: &str) -> Result<Vec<u8>, WireError> {
-        let command: TreeCommand = serde_json::from_str(command)
+    fn tree(&mut self, now: Now, command: &[u8]) -> Result<Vec<u8>, WireError> {
+        let command: TreeCommand = postcard::from_bytes(command)
             .map_err(|error| WireError::bad_shape(error.to_string()))?;
         let agents = match &command {
             TreeCommand::StartSupervisor { spec } => spec.agents(),
