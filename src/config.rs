@@ -231,6 +231,8 @@ impl NodeConfig {
     pub fn check(&self, types: &[&str]) -> Result<(), String> {
         let supervisor = self.supervision.supervisor(self.max_agents);
         let mut trial = Supervisor::new(supervisor, 0).map_err(|error| error.to_string())?;
+        self.supervision.detection.validate().map_err(|error| error.to_string())?;
+        self.supervision.alerts.validate().map_err(|error| error.to_string())?;
         for spec in &self.supervisors {
             trial.start_supervisor(Now::START, spec.clone()).map_err(|error| error.to_string())?;
         }

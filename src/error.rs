@@ -64,6 +64,9 @@ pub enum Error {
     /// A NATS subject or message was refused, or there is no NATS here.
     #[error("NATS: {0}")]
     Nats(String),
+    /// NATS cannot be reached, or was lost before the answer came.
+    #[error("NATS: {0}")]
+    NatsUnreachable(String),
     /// The node could not be set up.
     #[error("{0}")]
     Node(String),
@@ -95,6 +98,7 @@ impl Error {
             Self::InvalidId(_) | Self::InvalidConfig(_) | Self::Json(_) => {
                 FailureType::ProtocolViolation
             }
+            Self::NatsUnreachable(_) => FailureType::NetworkPartition,
             _ => FailureType::DependencyFailure,
         }
     }

@@ -76,6 +76,11 @@ impl Timestamp {
         self.0.to_rfc3339_opts(SecondsFormat::Millis, true)
     }
 
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub fn unix_micros(self) -> u64 {
+        u64::try_from(self.0.timestamp_micros()).unwrap_or(0)
+    }
+
     /// Whole seconds since 1970-01-01T00:00:00Z, as in `Message::timestamp`.
     pub fn unix_seconds(self) -> u64 {
         u64::try_from(self.0.timestamp()).unwrap_or(0)
@@ -113,6 +118,7 @@ mod tests {
         assert_eq!(moment.to_string(), "2026-11-21T20:50:00.123456Z");
         assert_eq!(moment.to_millis(), "2026-11-21T20:50:00.123Z");
         assert_eq!(moment.unix_seconds(), 1_795_294_200);
+        assert_eq!(moment.unix_micros(), 1_795_294_200_123_456);
         let json = serde_json::to_string(&moment).expect("a timestamp serializes");
         assert_eq!(serde_json::from_str::<Timestamp>(&json).expect("and parses"), moment);
     }

@@ -152,6 +152,8 @@ impl<'a> Parsed<'a> {
                             config.supervision.limits.max_agents_per_type =
                                 self.per_type(&entry)?;
                             origins.insert(PER_TYPE, self.origin(entry.line));
+                        } else if is_section(&key) {
+                            self.take_section(&key, &entry, config, origins)?;
                         } else if !self.take_credential(&key, &entry, &mut credentials)? {
                             self.take(&key, &prefix, &entry, config, origins)?;
                         }
@@ -161,6 +163,26 @@ impl<'a> Parsed<'a> {
             }
         }
         Ok(credentials)
+    }
+
+    /// A section within a section.
+    fn take_section(
+        &self,
+        key: &str,
+        entry: &Entry<'_, '_>,
+        config: &mut NodeConfig,
+        origins: &mut Origins,
+    ) -> Result<(), InvalidSetting> {
+        let DeValue::Table(table) = entry.value else {
+            let name = format!("{}: {key}", self.place(entry.line));
+            return Err(raw(entry.value).refused(&name, "a table"));
+        };
+        let prefix = format!("{key}.");
+        for entry in self.entries(table) {
+            let key = format!("{prefix}{}", entry.key);
+            self.take(&key, &prefix, &entry, config, origins)?;
+        }
+        Ok(())
     }
 
     fn take(
@@ -265,10 +287,8 @@ impl<'a> Parsed<'a> {
         known.extend([HEADERS, PER_TYPE]);
         let mut known: Vec<&str> = known
             .into_iter()
-            .filter_map(|key| match section {
-                "" => Some(key.split_once('.').map_or(key, |(section, _)| section)),
-                section => key.strip_prefix(section),
-            })
+            .filter_map(|key| key.strip_prefix(section))
+            .map(|key| key.split_once('.').map_or(key, |(section, _)| section))
             .collect();
         if section.is_empty() {
             known.extend(["agent_defaults", "agents", "supervisors"]);
@@ -282,8 +302,10 @@ impl<'a> Parsed<'a> {
 }
 
 fn is_section(key: &str) -> bool {
-    let section = |setting: &Setting| setting.key.split_once('.').map(|(section, _)| section);
-    SETTINGS.iter().filter_map(section).any(|section| section == key)
+    let has = |setting: &Setting| {
+        setting.key.strip_prefix(key).is_some_and(|setting| setting.starts_with('.'))
+    };
+    SETTINGS.iter().any(has)
 }
 
 /// A value of the file as a setting takes it.

@@ -18,7 +18,7 @@ impl LoadedConfig {
                 .to_owned();
         let mut section = "";
         for (key, value, origin) in self.values() {
-            let (of, name) = key.split_once('.').unwrap_or(("", key));
+            let (of, name) = key.rsplit_once('.').unwrap_or(("", key));
             if of != section {
                 section = of;
                 let _ = writeln!(text, "\n[{section}]");

@@ -12,7 +12,9 @@ use serde_json::{json, Value};
 use super::{InvalidSetting, NatsUrls, NodeConfig};
 use crate::agent::AgentId;
 use crate::log_line::LogFormat;
-use crate::supervision::{Intensity, SpawnLimits, SupervisorConfig};
+use crate::supervision::{
+    DetectionConfig, FailureSeverity, Intensity, SpawnLimits, SupervisorConfig,
+};
 
 /// A setting of one value.
 pub(super) struct Setting {
@@ -128,6 +130,42 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::Whole(10..=DAY_MS, |c, n| c.supervision.stop_grace = Duration::from_millis(n)) },
     Setting { key: "supervision.start_deadline_ms", env: &[], show: |c| ms(c.supervision.start_deadline),
         kind: Kind::Whole(100..=DAY_MS, |c, n| c.supervision.start_deadline = Duration::from_millis(n)) },
+
+    Setting { key: "supervision.detection.enabled", env: &[], show: |c| json!(c.supervision.detection.enabled),
+        kind: Kind::Switch(|c, on| c.supervision.detection.enabled = on) },
+    Setting { key: "supervision.detection.window_ms", env: &[], show: |c| ms(c.supervision.detection.window),
+        kind: Kind::Whole(DetectionConfig::WINDOW_MS, |c, n| c.supervision.detection.window = Duration::from_millis(n)) },
+    Setting { key: "supervision.detection.long_window_ms", env: &[], show: |c| ms(c.supervision.detection.long_window),
+        kind: Kind::Whole(DetectionConfig::WINDOW_MS, |c, n| c.supervision.detection.long_window = Duration::from_millis(n)) },
+    Setting { key: "supervision.detection.baseline_factor", env: &[], show: |c| json!(c.supervision.detection.baseline_factor),
+        kind: Kind::Float(DetectionConfig::FACTOR, |c, x| c.supervision.detection.baseline_factor = x) },
+    Setting { key: "supervision.detection.spike_failures", env: &[], show: |c| json!(c.supervision.detection.spike_failures),
+        kind: Kind::Whole(DetectionConfig::COUNT, |c, n| c.supervision.detection.spike_failures = n as u32) },
+    Setting { key: "supervision.detection.cascade_agents", env: &[], show: |c| json!(c.supervision.detection.cascade_agents),
+        kind: Kind::Whole(DetectionConfig::COUNT, |c, n| c.supervision.detection.cascade_agents = n as u32) },
+    Setting { key: "supervision.detection.exhaustion_failures", env: &[], show: |c| json!(c.supervision.detection.exhaustion_failures),
+        kind: Kind::Whole(DetectionConfig::COUNT, |c, n| c.supervision.detection.exhaustion_failures = n as u32) },
+    Setting { key: "supervision.detection.partition_agents", env: &[], show: |c| json!(c.supervision.detection.partition_agents),
+        kind: Kind::Whole(DetectionConfig::COUNT, |c, n| c.supervision.detection.partition_agents = n as u32) },
+    Setting { key: "supervision.detection.slow_agents", env: &[], show: |c| json!(c.supervision.detection.slow_agents),
+        kind: Kind::Whole(DetectionConfig::SLOW_AGENTS, |c, n| c.supervision.detection.slow_agents = n as u32) },
+    Setting { key: "supervision.detection.slow_factor", env: &[], show: |c| json!(c.supervision.detection.slow_factor),
+        kind: Kind::Float(DetectionConfig::FACTOR, |c, x| c.supervision.detection.slow_factor = x) },
+    Setting { key: "supervision.detection.slow_min_ms", env: &[], show: |c| ms(c.supervision.detection.slow_min),
+        kind: Kind::Whole(DetectionConfig::SLOW_MIN_MS, |c, n| c.supervision.detection.slow_min = Duration::from_millis(n)) },
+    Setting { key: "supervision.detection.slow_samples", env: &[], show: |c| json!(c.supervision.detection.slow_samples),
+        kind: Kind::Whole(DetectionConfig::SLOW_SAMPLES, |c, n| c.supervision.detection.slow_samples = n as u32) },
+    Setting { key: "supervision.detection.repeat_ms", env: &[], show: |c| ms(c.supervision.detection.repeat),
+        kind: Kind::Whole(DetectionConfig::REPEAT_MS, |c, n| c.supervision.detection.repeat = Duration::from_millis(n)) },
+
+    Setting { key: "supervision.alerts.enabled", env: &[], show: |c| json!(c.supervision.alerts.enabled),
+        kind: Kind::Switch(|c, on| c.supervision.alerts.enabled = on) },
+    Setting { key: "supervision.alerts.min_severity", env: &[], show: |c| json!(c.supervision.alerts.min_severity.as_subject_token()),
+        kind: Kind::Text(|c, text| severity(text).map(|value| c.supervision.alerts.min_severity = value)) },
+    Setting { key: "supervision.alerts.cooldown_ms", env: &[], show: |c| ms(c.supervision.alerts.cooldown),
+        kind: Kind::Whole(DetectionConfig::REPEAT_MS, |c, n| c.supervision.alerts.cooldown = Duration::from_millis(n)) },
+    Setting { key: "supervision.alerts.resolve_ms", env: &[], show: |c| ms(c.supervision.alerts.resolve),
+        kind: Kind::Whole(DetectionConfig::REPEAT_MS, |c, n| c.supervision.alerts.resolve = Duration::from_millis(n)) },
 ];
 
 /// Switches of what is not built yet. They may be off.
@@ -238,6 +276,11 @@ fn certificates_path(text: &str) -> Result<Option<PathBuf>, Wrong> {
         }
         text => Ok(Some(text.into())),
     }
+}
+
+fn severity(text: &str) -> Result<FailureSeverity, Wrong> {
+    FailureSeverity::from_subject_token(text)
+        .ok_or_else(|| Wrong::Allowed("low, medium, high or critical".to_owned()))
 }
 
 fn log_format(text: &str) -> Result<LogFormat, Wrong> {

@@ -37,7 +37,7 @@ fn urls(urls: &str) -> Option<NatsUrls> {
 
 /// A key of the file as TOML, on line 1 or, in a section, 2.
 fn toml(key: &str, value: &str) -> String {
-    match key.split_once('.') {
+    match key.rsplit_once('.') {
         None => format!("{key} = {value}\n"),
         Some((section, name)) => format!("[{section}]\n{name} = {value}\n"),
     }
@@ -62,6 +62,7 @@ fn the_defaults() {
 type Row<'a> =
     (&'a str, &'a str, &'a str, Option<(&'a str, &'a str, &'a str)>, &'a [(&'a str, &'a str)]);
 
+const FROM_2: &str = "must be a whole number from 2 to 4096";
 const MS: &str = "must be a whole number from 1 to 86400000";
 
 /// Each setting, each source, and wrong values. The flags have their own table below.
@@ -217,6 +218,56 @@ const TABLE: &[Row<'_>] = &[
     ("supervision.backoff_jitter", "1", "1.0", None, &[("1.1", "must be a number from 0 to 1")]),
     ("supervision.stop_grace_ms", "10", "10", None, &[("9", "from 10 to 86400000")]),
     ("supervision.start_deadline_ms", "100", "100", None, &[("99", "from 100 to 86400000")]),
+    (
+        "supervision.detection.enabled",
+        "false",
+        "false",
+        None,
+        &[("1", "n.toml:2: supervision.detection.enabled is 1, and must be true or false")],
+    ),
+    ("supervision.detection.window_ms", "100", "100", None, &[("99", "from 100 to 3600000")]),
+    (
+        "supervision.detection.long_window_ms",
+        "3600000",
+        "3600000",
+        None,
+        &[("3600001", "from 100 to 3600000")],
+    ),
+    (
+        "supervision.detection.baseline_factor",
+        "1.5",
+        "1.5",
+        None,
+        &[("0.5", "baseline_factor is 0.5, and must be a number from 1 to 1000")],
+    ),
+    ("supervision.detection.spike_failures", "2", "2", None, &[("1", FROM_2), ("4097", FROM_2)]),
+    ("supervision.detection.cascade_agents", "2", "2", None, &[("1", FROM_2), ("4097", FROM_2)]),
+    ("supervision.detection.exhaustion_failures", "2", "2", None, &[("1", FROM_2)]),
+    ("supervision.detection.partition_agents", "2", "2", None, &[("1", FROM_2)]),
+    ("supervision.detection.slow_agents", "1", "1", None, &[("0", "from 1 to 4096")]),
+    ("supervision.detection.slow_factor", "2", "2.0", None, &[("1001", "from 1 to 1000")]),
+    ("supervision.detection.slow_min_ms", "1", "1", None, &[("0", "from 1 to 3600000")]),
+    ("supervision.detection.slow_samples", "1", "1", None, &[("101", "from 1 to 100")]),
+    ("supervision.detection.repeat_ms", "1000", "1000", None, &[("999", "from 1000 to 86400000")]),
+    (
+        "supervision.alerts.enabled",
+        "false",
+        "false",
+        None,
+        &[("\"\"", "alerts.enabled is \"\", and must be true or false")],
+    ),
+    (
+        "supervision.alerts.min_severity",
+        "\"critical\"",
+        "\"critical\"",
+        None,
+        &[
+            ("\"High\"", "min_severity is \"High\", and must be low, medium, high or critical"),
+            ("2", "must be a text in quotes"),
+        ],
+    ),
+    ("supervision.alerts.cooldown_ms", "1000", "1000", None, &[("0", "from 1000 to 86400000")]),
+    ("supervision.alerts.resolve_ms", "1000", "1000", None, &[("0", "from 1000 to 86400000")]),
 ];
 
 #[test]
@@ -602,7 +653,12 @@ fn what_is_unknown_or_no_toml_is_refused_with_its_line() {
     let cases = [
         ("node_id = 'n'\nnodeid = 1", "n.toml:2: there is no setting \"nodeid\"; there are agent_defaults, agents, data_dir, limits, log, max_agents, nats, node_id, supervision, supervisors; --help"),
         ("[log]\nlevel = 'info'\n\ncolour = true", "n.toml:4: there is no setting \"log.colour\"; there are format, level; --help"),
-        ("[supervision]\nhealth_interval = 3", "n.toml:2: there is no setting \"supervision.health_interval\"; there are backoff_factor,"),
+        ("[supervision]
+health_interval = 3", "n.toml:2: there is no setting \"supervision.health_interval\"; there are alerts, backoff_factor,"),
+        ("[supervision.detection]\nspikes = 3", "n.toml:2: there is no setting \"supervision.detection.spikes\"; there are baseline_factor, cascade_agents,"),
+        ("[supervision]\nalarms = 3", "\"supervision.alarms\"; there are alerts, backoff_factor, backoff_jitter, backoff_max_ms, backoff_min_ms, detection, enabled,"),
+        ("[supervision]\nalerts = 3", "n.toml:2: supervision.alerts is 3, and must be a table"),
+        ("[supervision.log]\nx = 3", "n.toml:1: there is no setting \"supervision.log\""),
         ("[coordination]\nenabled = false", "n.toml:1: there is no setting \"coordination\""),
         ("[nats]\ncredz = 'f'", "n.toml:2: there is no setting \"nats.credz\"; there are ca, connect_timeout_ms,"),
         ("log = 'json'", "n.toml:1: log is \"json\", and must be a table"),
@@ -771,6 +827,12 @@ fn a_config_of_a_programs_making_is_checked_too() {
     let mut backoff = config(vec![]);
     backoff.supervision.backoff.jitter = 2.0;
     assert!(check(backoff).contains("backoff.jitter"));
+    let mut detection = config(vec![]);
+    detection.supervision.detection.slow_factor = f64::NAN;
+    assert_eq!(check(detection), "detection.slow_factor is NaN, and must be 1 to 1000");
+    let mut alerts = config(vec![]);
+    alerts.supervision.alerts.resolve = std::time::Duration::ZERO;
+    assert_eq!(check(alerts), "alerts.resolve is 0ns, and must be 1000 to 86400000 ms");
 }
 
 #[test]

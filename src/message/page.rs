@@ -11,7 +11,7 @@ use serde_json::{json, Map, Value};
 use super::*;
 use crate::agent::AgentConfig;
 use crate::coordination::{CoordinationMessage, TaskRequirements};
-use crate::supervision::{FailureContext, SupervisionEvent};
+use crate::supervision::{FailureContext, SupervisionEvent, SupervisionFinding};
 use crate::time::Timestamp;
 
 const PAGE: &str = include_str!("../../docs/PROTOCOL.md");
@@ -165,6 +165,8 @@ fn every_example_is_what_it_says() {
         "Recovery",
         "Escalation",
         "SupervisorLifecycle",
+        "DetectedPattern",
+        "Alert",
         "TaskCoordination",
         "TaskResult",
     ]);
@@ -198,6 +200,10 @@ fn name_of(message: &MessageType) -> &'static str {
             SupervisionEvent::Recovery { .. } => "Recovery",
             SupervisionEvent::Escalation { .. } => "Escalation",
             SupervisionEvent::SupervisorLifecycle { .. } => "SupervisorLifecycle",
+        },
+        MessageType::SupervisionFinding(finding) => match finding {
+            SupervisionFinding::DetectedPattern(_) => "DetectedPattern",
+            SupervisionFinding::Alert(_) => "Alert",
         },
         MessageType::CoordinationMessage(message) => match message {
             CoordinationMessage::TaskCoordination { .. } => "TaskCoordination",

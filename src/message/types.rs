@@ -8,7 +8,7 @@ use super::envelope::{agent_metadata, coordination_metadata, supervision_metadat
 use super::variant::{only_entry, unknown};
 use super::{AgentCommand, AgentEvent, MessageEnvelope, SubjectKind, SystemMessage, WireError};
 use crate::coordination::CoordinationMessage;
-use crate::supervision::SupervisionEvent;
+use crate::supervision::{SupervisionEvent, SupervisionFinding};
 use crate::time::Timestamp;
 
 /// A command, an event or a message of coordination: whatever travels but [`Message`]s between
@@ -31,6 +31,8 @@ pub enum MessageType {
     SystemMessage(SystemMessage),
     /// An event of supervision.
     SupervisionEvent(SupervisionEvent),
+    /// What was found in events of supervision: a pattern or an alert.
+    SupervisionFinding(SupervisionFinding),
     /// A message of coordination.
     CoordinationMessage(CoordinationMessage),
 }
@@ -43,6 +45,7 @@ enum Untagged<'a> {
     AgentEvent(&'a AgentEvent),
     SystemMessage(&'a SystemMessage),
     SupervisionEvent(&'a SupervisionEvent),
+    SupervisionFinding(&'a SupervisionFinding),
     CoordinationMessage(&'a CoordinationMessage),
 }
 
@@ -74,6 +77,7 @@ impl MessageType {
             | On::SupervisionRecovery(_)
             | On::SupervisionEscalation(_)
             | On::SupervisionLifecycle(_) => supervision_event(content),
+            On::SupervisionPattern(_) | On::SupervisionAlert(_) => supervision_finding(content),
             On::CoordinationTask(_)
             | On::CoordinationTaskAssignment(_)
             | On::CoordinationTaskBroadcast
@@ -81,11 +85,9 @@ impl MessageType {
             | On::CoordinationResource(_)
             | On::CoordinationElection(_)
             | On::CoordinationBarrier(_) => coordination_message(content),
-            On::AgentInput(_) | On::SupervisionPattern(_) | On::SupervisionAlert(_) => {
-                Err(WireError::bad_shape(format!(
-                    "what comes on {subject} is no command, event or message of coordination"
-                )))
-            }
+            On::AgentInput(_) => Err(WireError::bad_shape(format!(
+                "what comes on {subject} is no command, event or message of coordination"
+            ))),
         }
     }
 
@@ -96,6 +98,7 @@ impl MessageType {
             Self::AgentCommand(_) | Self::SystemMessage(_) => None,
             Self::AgentEvent(event) => Some(event.subject()),
             Self::SupervisionEvent(event) => Some(event.subject()),
+            Self::SupervisionFinding(finding) => Some(finding.subject()),
             Self::CoordinationMessage(message) => message.subject(),
         }
     }
@@ -106,6 +109,7 @@ impl MessageType {
             Self::AgentCommand(_) | Self::SystemMessage(_) => Map::new(),
             Self::AgentEvent(_) => agent_metadata(),
             Self::SupervisionEvent(event) => supervision_metadata(event.severity()),
+            Self::SupervisionFinding(finding) => supervision_metadata(Some(finding.severity())),
             Self::CoordinationMessage(message) => {
                 coordination_metadata(message.coordination_type())
             }
@@ -125,6 +129,7 @@ impl MessageType {
             Self::AgentEvent(event) => Untagged::AgentEvent(event),
             Self::SystemMessage(message) => Untagged::SystemMessage(message),
             Self::SupervisionEvent(event) => Untagged::SupervisionEvent(event),
+            Self::SupervisionFinding(finding) => Untagged::SupervisionFinding(finding),
             Self::CoordinationMessage(message) => Untagged::CoordinationMessage(message),
         };
         let envelope = MessageEnvelope::new(random, source, timestamp, payload);
@@ -146,11 +151,13 @@ impl TryFrom<Value> for MessageType {
             "AgentEvent" => agent_event(content),
             "SystemMessage" => system_message(content),
             "SupervisionEvent" => supervision_event(content),
+            "SupervisionFinding" => supervision_finding(content),
             "CoordinationMessage" => coordination_message(content),
             _ => Err(unknown(
                 "message type",
                 &name,
-                "AgentCommand, AgentEvent, SystemMessage, SupervisionEvent or CoordinationMessage",
+                "AgentCommand, AgentEvent, SystemMessage, SupervisionEvent, SupervisionFinding or \
+                 CoordinationMessage",
             )),
         }
     }
@@ -180,6 +187,12 @@ fn supervision_event(content: Value) -> Result<MessageType, WireError> {
     Ok(MessageType::SupervisionEvent(event))
 }
 
+fn supervision_finding(content: Value) -> Result<MessageType, WireError> {
+    let finding = serde_json::from_value(content)
+        .map_err(|error| WireError::bad_shape(format!("a finding of supervision: {error}")))?;
+    Ok(MessageType::SupervisionFinding(finding))
+}
+
 impl From<AgentCommand> for MessageType {
     fn from(command: AgentCommand) -> Self {
         Self::AgentCommand(command)
@@ -201,6 +214,12 @@ impl From<SystemMessage> for MessageType {
 impl From<SupervisionEvent> for MessageType {
     fn from(event: SupervisionEvent) -> Self {
         Self::SupervisionEvent(event)
+    }
+}
+
+impl From<SupervisionFinding> for MessageType {
+    fn from(finding: SupervisionFinding) -> Self {
+        Self::SupervisionFinding(finding)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Supervision: what is decided when an agent starts, answers, fails or stops, and what is told
 //! of it.
 
+mod alert;
 mod backoff;
 mod child;
 mod death;
+mod detector;
 mod event;
 mod group;
 mod handling;
@@ -12,13 +14,19 @@ mod intensity;
 mod limits;
 mod outbox;
 mod port;
+mod processor;
 mod schedule;
 mod spec;
 mod supervisor;
 #[cfg(test)]
 mod tests;
 
+pub use alert::{Alert, AlertConfig, AlertCounters, AlertManager, AlertState};
 pub use backoff::Backoff;
+pub use detector::{
+    DetectedPattern, DetectionConfig, DetectorCounters, InvalidDetectionConfig, Pattern,
+    PatternDetector,
+};
 pub use event::{
     FailureContext, FailureSeverity, FailureType, HealthMetrics, HealthStatus, LifecycleEvent,
     RecoveryAction, RecoveryOutcome, SupervisionEvent,
@@ -27,6 +35,10 @@ pub use handling::{HandlingTimes, Quantiles};
 pub use intensity::{Intensity, RestartHistory};
 pub use limits::SpawnLimits;
 pub use port::{Figures, Input, LastWord, Now, Output, PreviousFailure};
+pub use processor::{
+    CriticalFailureHandler, SupervisionEventHandler, SupervisionEventProcessor, SupervisionFinding,
+    TooManyHandlers,
+};
 pub use spec::{
     ChildCounts, ChildSpec, InvalidSupervisorConfig, Shutdown, Strategy, SupervisorConfig,
     SupervisorSpec,

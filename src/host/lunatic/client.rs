@@ -99,7 +99,15 @@ pub enum NatsError {
 
 impl From<NatsError> for Error {
     fn from(error: NatsError) -> Self {
-        Self::Nats(error.to_string())
+        let text = error.to_string();
+        match error {
+            NatsError::NoConnection
+            | NatsError::Refused(_)
+            | NatsError::Closed(_)
+            | NatsError::Connect(_)
+            | NatsError::Disconnected { .. } => Self::NatsUnreachable(text),
+            _ => Self::Nats(text),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! The events process: puts what the supervisor tells into envelopes, publishes it on NATS, and
-//! passes it on to processes of this node that watch.
+//! passes it on to processes of this node that watch. What is found in it goes the same way.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -9,9 +9,15 @@ use super::clock;
 use super::logger;
 use super::mail::{self, Answer, EventsMail, MainMail, Waiter};
 use super::names;
+use super::observed::Observed;
 use super::sys::{self, Pid, Received};
+use super::timer::Timer;
 use crate::log_line::OnceAMinute;
 use crate::message::MessageEnvelope;
+use crate::supervision::{
+    AlertConfig, AlertState, DetectionConfig, FailureSeverity, SupervisionEventProcessor,
+    SupervisionFinding,
+};
 use crate::time::Instant;
 
 /// What the events process is told first.
@@ -20,6 +26,8 @@ pub(super) struct EventsStart {
     pub(super) node_id: String,
     /// Whether events are published on NATS.
     pub(super) publish: bool,
+    pub(super) detection: DetectionConfig,
+    pub(super) alerts: AlertConfig,
     pub(super) log_level: u8,
 }
 
@@ -33,6 +41,8 @@ pub(super) fn process() {
         client: start.publish.then(Client::new),
         watchers: Events::registered_watchers(),
         lost: Lost::default(),
+        processor: SupervisionEventProcessor::new(start.detection, start.alerts),
+        timer: Timer::default(),
     };
     loop {
         if sys::receive(&[], None) != Received::Message {
@@ -40,9 +50,13 @@ pub(super) fn process() {
         }
         sys::read_message(&mut buffer);
         match postcard::from_bytes(&buffer) {
-            Ok(EventsMail::Publish { subject, source, severity, payload }) => {
+            Ok(EventsMail::Publish { subject, source, severity, payload, observed }) => {
                 events.publish(subject, source, severity, payload);
+                if let Some(observed) = observed {
+                    events.process(subject, &observed);
+                }
             }
+            Ok(EventsMail::Tick) => events.tick(),
             Ok(EventsMail::Watch { waiter }) => events.watch(waiter),
             // Each event is handed to the connection before the next mail is read.
             Ok(EventsMail::Flush { waiter }) => mail::answer(waiter, &Answer::Ok(&[])),
@@ -57,6 +71,9 @@ struct Events {
     client: Option<Client>,
     watchers: Vec<Pid>,
     lost: Lost,
+    processor: SupervisionEventProcessor,
+    /// Alerts end some time after what they were about.
+    timer: Timer,
 }
 
 impl Events {
@@ -91,6 +108,33 @@ impl Events {
         mail::answer(waiter, &Answer::Ok(&[]));
     }
 
+    /// Looks for patterns in what was told.
+    fn process(&mut self, subject: &str, observed: &Observed<'_>) {
+        if self.processor.wants(subject) {
+            let now = clock::both();
+            self.processor.handle(now, subject, &observed.event(now.wall));
+            self.tell_findings();
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = clock::both();
+        self.timer.fired(now.at);
+        self.processor.tick(now);
+        self.tell_findings();
+    }
+
+    fn tell_findings(&mut self) {
+        while let Some(finding) = self.processor.poll_finding() {
+            log_alert(&finding);
+            let severity = format!("{:?}", finding.severity());
+            // Our own types can always be written as JSON.
+            let payload = serde_json::to_vec(&finding).unwrap_or_default();
+            self.publish(&finding.subject(), None, Some(&severity), &payload);
+        }
+        self.timer.arm(self.processor.next_deadline(), || EventsMail::Tick);
+    }
+
     fn publish(
         &mut self,
         subject: &str,
@@ -111,6 +155,20 @@ impl Events {
         if let Err(error) = sent {
             self.lost.one_more(clock::now(), &error.to_string());
         }
+    }
+}
+
+/// One line for each alert, unless the supervisor has logged what it tells.
+fn log_alert(finding: &SupervisionFinding) {
+    let SupervisionFinding::Alert(alert) = finding else { return };
+    if alert.is_single_event() {
+        return;
+    }
+    let (key, message) = (alert.key.as_str(), alert.message.as_str());
+    match (alert.state, alert.severity) {
+        (AlertState::Resolved, _) => log::info!(alert = key; "over: {message}"),
+        (_, FailureSeverity::Critical) => log::error!(alert = key; "{message}"),
+        _ => log::warn!(alert = key; "{message}"),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::observed::Observed;
 use super::sys::{self, Pid, Received};
 use crate::supervision::{ChildSpec, FailureType, Figures, SupervisorSpec};
 use crate::text::utf8;
@@ -204,18 +205,22 @@ pub(crate) enum Answer<'a> {
 pub(crate) enum EventsMail<'a> {
     /// Never sent: see [`REPLY`].
     Reply,
-    /// Publish an event: its subject, its payload as JSON, its severity for the envelope.
+    /// Publish an event: its subject, its payload as JSON, its severity for the envelope; and what
+    /// the detection looks at, so that it need not read the JSON.
     Publish {
         subject: &'a str,
         source: Option<&'a str>,
         severity: Option<&'a str>,
         #[serde(with = "serde_bytes")]
         payload: &'a [u8],
+        observed: Option<Observed<'a>>,
     },
     /// Send a copy of every event to the waiter's process as well, until it dies.
     Watch { waiter: Waiter },
     /// Answer when what was told before is published.
     Flush { waiter: Waiter },
+    /// It is time to look at the clock.
+    Tick,
 }
 
 /// What the store is asked; answered with a `StoreResponse` in an [`Answer::Ok`].

@@ -42,6 +42,7 @@ mod logger;
 mod mail;
 mod names;
 mod node;
+mod observed;
 pub mod program;
 #[cfg(feature = "wasm-nats")]
 mod publishers;

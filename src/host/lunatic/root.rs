@@ -169,7 +169,8 @@ impl Root {
                 if publish || sys::lookup(names::LISTENED).is_some() {
                     sys::register(names::LISTENED, pid);
                 }
-                mail::start(pid, &EventsStart { node_id, publish, log_level });
+                let SupervisionConfig { detection, alerts, .. } = self.start.supervision.clone();
+                mail::start(pid, &EventsStart { node_id, publish, detection, alerts, log_level });
             }
             Part::Supervisor => {
                 let (max_agents, types) = (self.start.max_agents, self.start.types.clone());

@@ -15,6 +15,7 @@ use super::mail::{
     self, AgentMail, AgentStart, Answer, Ask, EventsMail, SupervisorMail, TreeCommand, Waiter, Word,
 };
 use super::names::{self, Part};
+use super::observed::Observed;
 use super::sys::{self, Permissions, Pid, Received};
 use super::timer::Timer;
 use crate::agent::{AgentConfig, AgentId};
@@ -657,7 +658,8 @@ impl SupervisorHost {
         let (severity, payload) = (severity.as_deref(), &to_json(event));
         log::debug!(subject = subject.as_str(); "{}", String::from_utf8_lossy(payload));
         let source = None;
-        let publish = EventsMail::Publish { subject: &subject, source, severity, payload };
+        let (subject, observed) = (subject.as_str(), Observed::of(event));
+        let publish = EventsMail::Publish { subject, source, severity, payload, observed };
         if let Some(events) = listener {
             mail::send(events, &publish);
         }
@@ -667,7 +669,9 @@ impl SupervisorHost {
         let Some(events) = self.listener() else { return };
         let (subject, payload) = (&event.subject(), &to_json(event));
         let source = Some(event.agent_id().as_str());
-        mail::send(events, &EventsMail::Publish { subject, source, severity: None, payload });
+        let (severity, observed) = (None, None);
+        let publish = EventsMail::Publish { subject, source, severity, payload, observed };
+        mail::send(events, &publish);
     }
 
     /// Who is told of events. Where nobody listens they are not written, which is a quarter of what

@@ -12,8 +12,8 @@ use crate::coordination::{
 };
 use crate::message::{AgentStatus, Content, ErrorCode, Message, DEFAULT_MAX_BODY_BYTES};
 use crate::supervision::{
-    FailureContext, FailureSeverity, FailureType, HealthMetrics, HealthStatus, LifecycleEvent,
-    RecoveryAction, RecoveryOutcome,
+    Alert, AlertState, DetectedPattern, FailureContext, FailureSeverity, FailureType,
+    HealthMetrics, HealthStatus, LifecycleEvent, Pattern, RecoveryAction, RecoveryOutcome,
 };
 
 const MOMENT: &str = "2026-11-21T20:50:00.123456Z";
@@ -247,6 +247,75 @@ fn supervision_events() -> Vec<Case> {
     events.into_iter().map(case).collect()
 }
 
+fn supervision_findings() -> Vec<Case> {
+    let pattern = DetectedPattern {
+        pattern: Pattern::FailureSpike,
+        severity: FailureSeverity::High,
+        confidence: 0.662,
+        count: 10,
+        threshold: 10,
+        usual: 0.07,
+        window_ms: 10_000,
+        agent_count: 1,
+        agents: vec![a()],
+        slowdown: None,
+        since: moment(),
+        timestamp: moment(),
+    };
+    let slow = DetectedPattern {
+        pattern: Pattern::PerformanceDegradation,
+        severity: FailureSeverity::Medium,
+        slowdown: Some(8.5),
+        ..pattern.clone()
+    };
+    let alert = Alert {
+        key: "failure_spike".into(),
+        state: AlertState::Resolved,
+        severity: FailureSeverity::Critical,
+        message: "m".into(),
+        agents: vec![a()],
+        count: 3,
+        suppressed: 1,
+        since: moment(),
+        timestamp: moment(),
+    };
+    let case = |finding, wire, subject, severity: &str| Case {
+        message: MessageType::SupervisionFinding(finding),
+        tag: "SupervisionFinding",
+        wire,
+        subject: Some(subject),
+        metadata: json!({"event_category": "supervision", "severity": severity}),
+    };
+    vec![
+        case(
+            SupervisionFinding::DetectedPattern(pattern),
+            json!({"DetectedPattern": {"pattern": "FailureSpike", "severity": "High",
+                "confidence": 0.662, "count": 10, "threshold": 10, "usual": 0.07,
+                "window_ms": 10_000, "agent_count": 1, "agents": ["a"], "since": MOMENT,
+                "timestamp": MOMENT}}),
+            "supervision.patterns.failure_spike",
+            "High",
+        ),
+        case(
+            SupervisionFinding::DetectedPattern(slow),
+            json!({"DetectedPattern": {"pattern": "PerformanceDegradation", "severity": "Medium",
+                "confidence": 0.662, "count": 10, "threshold": 10, "usual": 0.07,
+                "window_ms": 10_000, "agent_count": 1, "agents": ["a"], "slowdown": 8.5,
+                "since": MOMENT, "timestamp": MOMENT}}),
+            "supervision.patterns.performance_degradation",
+            "Medium",
+        ),
+        case(
+            SupervisionFinding::Alert(alert),
+            json!({"Alert": {"key": "failure_spike", "state": "Resolved", "severity": "Critical",
+                "message": "m", "agents": ["a"], "count": 3, "suppressed": 1, "since": MOMENT,
+                "timestamp": MOMENT}}),
+            "supervision.alerts.critical",
+            "Critical",
+        ),
+    ]
+}
+
 fn coordination_messages() -> Vec<Case> {
     let task_id = TaskId::parse("t").expect("a task id");
     let task = CoordinationMessage::TaskCoordination {
@@ -286,9 +355,9 @@ fn coordination_messages() -> Vec<Case> {
 }
 
 fn cases() -> impl Iterator<Item = Case> {
-    [commands(), agent_events(), supervision_events(), coordination_messages()]
-        .into_iter()
-        .flatten()
+    let of_supervision = supervision_events().into_iter().chain(supervision_findings());
+    let first = [commands(), agent_events()].into_iter().flatten();
+    first.chain(of_supervision).chain(coordination_messages())
 }
 
 fn envelope_of(payload: &Value) -> Value {
@@ -362,16 +431,14 @@ fn what_else_comes_on_a_subject_and_what_does_not() {
     let event = json!({"SupervisorLifecycle": {"supervisor_id": "s",
         "event_type": "SupervisorStarted", "affected_agents": []}});
     assert!(matches!(on("supervision.events", &event), Ok(MessageType::SupervisionEvent(_))));
-    for subject in ["agent.input.a", "supervision.patterns.p", "supervision.alerts.low"] {
-        let error = on(subject, &json!(1)).expect_err("something else");
-        assert_eq!(
-            (error.code, error.message),
-            (
-                ErrorCode::BadShape,
-                format!("what comes on {subject} is no command, event or message of coordination")
-            )
-        );
-    }
+    let error = on("agent.input.a", &json!(1)).expect_err("something else");
+    assert_eq!(
+        (error.code, error.message.as_str()),
+        (
+            ErrorCode::BadShape,
+            "what comes on agent.input.a is no command, event or message of coordination"
+        )
+    );
 }
 
 #[test]
@@ -388,7 +455,7 @@ fn wrong_shapes_are_named() {
             json!({"Phase3": {}}),
             BadShape,
             "there is no message type \"Phase3\": AgentCommand, AgentEvent, SystemMessage, \
-             SupervisionEvent or CoordinationMessage",
+             SupervisionEvent, SupervisionFinding or CoordinationMessage",
         ),
         (
             json!({"AgentCommand": "Ping"}),
@@ -421,6 +488,12 @@ fn wrong_shapes_are_named() {
             BadShape,
             "an event of supervision: unknown variant `Rumour`, expected one of `Health`, \
              `Failure`, `Recovery`, `Escalation`, `SupervisorLifecycle`",
+        ),
+        (
+            json!({"SupervisionFinding": {"Rumour": {}}}),
+            BadShape,
+            "a finding of supervision: unknown variant `Rumour`, expected `DetectedPattern` or \
+             `Alert`",
         ),
         (
             json!({"CoordinationMessage": null}),
