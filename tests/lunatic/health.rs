@@ -27,11 +27,9 @@ fn counters_when(
 fn quick_messages_and_slow_ones_are_told_apart() {
     let mut node = node("quantiles");
     node.spawn(&config("a", "probe")).unwrap();
-    for _ in 0..380 {
-        ask(&mut node, "a", json!(1)).unwrap();
-    }
-    for _ in 0..20 {
-        ask(&mut node, "a", json!({ "sleep_ms": 20 })).unwrap();
+    for n in 0..400 {
+        let payload = if n % 10 == 9 { json!({ "sleep_ms": 20 }) } else { json!(1) };
+        ask(&mut node, "a", payload).unwrap();
     }
     let counters = counters_when(&mut node, "a", |counters| counters.handled == 400);
     let handling = counters.handling_us.unwrap();

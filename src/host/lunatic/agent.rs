@@ -243,7 +243,7 @@ impl Running {
 
     fn measured(&mut self, started: Instant) {
         let now = clock::now();
-        self.times.took(now - started);
+        self.times.took(now, now - started);
         // Who is asked in time answers twice in its timeout, and has nothing to say between.
         let (at, unasked) = self.heard;
         let silence = self.ctx.config().timeout() / if unasked { 4 } else { 2 };
