@@ -148,12 +148,12 @@ impl<'a> Parsed<'a> {
                         if key == HEADERS {
                             config.nats_headers = self.headers(&entry)?;
                             origins.insert(HEADERS, self.origin(entry.line));
+                        } else if is_section(&key) {
+                            self.take_section(&key, &entry, config, origins)?;
                         } else if key == PER_TYPE {
                             config.supervision.limits.max_agents_per_type =
                                 self.per_type(&entry)?;
                             origins.insert(PER_TYPE, self.origin(entry.line));
-                        } else if is_section(&key) {
-                            self.take_section(&key, &entry, config, origins)?;
                         } else if !self.take_credential(&key, &entry, &mut credentials)? {
                             self.take(&key, &prefix, &entry, config, origins)?;
                         }

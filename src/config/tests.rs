@@ -653,8 +653,7 @@ fn what_is_unknown_or_no_toml_is_refused_with_its_line() {
     let cases = [
         ("node_id = 'n'\nnodeid = 1", "n.toml:2: there is no setting \"nodeid\"; there are agent_defaults, agents, data_dir, limits, log, max_agents, nats, node_id, supervision, supervisors; --help"),
         ("[log]\nlevel = 'info'\n\ncolour = true", "n.toml:4: there is no setting \"log.colour\"; there are format, level; --help"),
-        ("[supervision]
-health_interval = 3", "n.toml:2: there is no setting \"supervision.health_interval\"; there are alerts, backoff_factor,"),
+        ("[supervision]\nhealth_interval = 3", "n.toml:2: there is no setting \"supervision.health_interval\"; there are alerts, backoff_factor,"),
         ("[supervision.detection]\nspikes = 3", "n.toml:2: there is no setting \"supervision.detection.spikes\"; there are baseline_factor, cascade_agents,"),
         ("[supervision]\nalarms = 3", "\"supervision.alarms\"; there are alerts, backoff_factor, backoff_jitter, backoff_max_ms, backoff_min_ms, detection, enabled,"),
         ("[supervision]\nalerts = 3", "n.toml:2: supervision.alerts is 3, and must be a table"),

@@ -31,7 +31,7 @@ pub(crate) mod root {
     #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
     pub use super::lunatic::{
         get_agent_state, send_message_to_agent, send_state_action_to_agent, shutdown_agent, sleep,
-        spawn_agent_supervisor, spawn_single_agent, AgentProcess, AgentSupervisor, Node,
+        spawn_agent_supervisor, spawn_single_agent, AgentPool, AgentProcess, AgentSupervisor, Node,
         NodeBuilder, NodeEvent, NodeHandle,
     };
 

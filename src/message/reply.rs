@@ -233,6 +233,8 @@ pub struct AgentSummary {
     pub agent_id: AgentId,
     /// The registered type that it is an instance of.
     pub agent_type: String,
+    /// The supervisor that it is a child of: `agents` for a dynamic one.
+    pub supervisor: String,
     /// Where it is in its life.
     pub status: AgentStatus,
     /// Which of its lives that is.

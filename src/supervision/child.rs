@@ -158,7 +158,8 @@ impl Child {
         }
     }
 
-    pub(super) fn summary(&self, id: &AgentId, now: Instant) -> AgentSummary {
+    /// `root` is the supervisor of those that have no place in a tree.
+    pub(super) fn summary(&self, id: &AgentId, root: &str, now: Instant) -> AgentSummary {
         let counters = match &self.phase {
             Phase::Running(monitor) => monitor.counters(now),
             _ => AgentCounters::default(),
@@ -166,6 +167,7 @@ impl Child {
         AgentSummary {
             agent_id: id.clone(),
             agent_type: self.config.agent_type.clone(),
+            supervisor: self.place.as_ref().map_or(root, |place| &place.supervisor).to_owned(),
             status: self.status,
             incarnation: self.incarnation,
             restarts: self.restarts,

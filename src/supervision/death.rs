@@ -53,6 +53,7 @@ pub(super) fn diagnose(cause: Cause, config: &AgentConfig) -> Diagnosis {
     use FailureType::{ProcessCrash, ResourceExhaustion, TimeoutFailure};
     let known = FailureContext::default();
     let normal = cause == Cause::Said(LastWord::Farewell);
+    let had_process = !matches!(cause, Cause::Refused(_));
     let (failure_type, context) = match cause {
         Cause::Said(LastWord::Panic { message, place }) => {
             (ProcessCrash, FailureContext { message: Some(message), place, ..known })
@@ -105,6 +106,7 @@ pub(super) fn diagnose(cause: Cause, config: &AgentConfig) -> Diagnosis {
             None => (ProcessCrash, candidates(known, &["stack", "killed"])),
         },
     };
+    let context = FailureContext { mailbox_lost: had_process, ..context };
     Diagnosis { normal, failure_type, context }
 }
 
@@ -164,6 +166,8 @@ mod tests {
             assert!(!diagnosis.normal, "{cause:?}");
             assert_eq!(diagnosis.failure_type, expected, "{cause:?}");
             assert!(diagnosis.reason().contains(reason), "{diagnosis:?}");
+            let refused = matches!(cause, Cause::Refused(_));
+            assert_eq!(diagnosis.context.mailbox_lost, !refused, "{cause:?}");
         }
         assert!(diagnose(Cause::Said(LastWord::Farewell), &plain).normal);
     }

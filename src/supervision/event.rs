@@ -230,6 +230,15 @@ pub struct FailureContext {
     /// What it can have been, where that cannot be told: `fuel`, `stack`, `killed`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<String>,
+    /// Whether a mailbox went with it: what waited there is gone, and who asked is told that the agent
+    /// is being restarted. How much it was, nobody can know.
+    #[serde(skip_serializing_if = "is_false")]
+    pub mailbox_lost: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl fmt::Display for FailureContext {

@@ -324,7 +324,10 @@ impl Group {
 
     /// Stops one child and keeps its place: OTP's `terminate_child`.
     pub(super) fn terminate_child(&mut self, now: Instant, key: &Key) -> Result<(), Refused> {
-        self.position(key).ok_or(Refused::Unknown)?;
+        let at = self.position(key).ok_or(Refused::Unknown)?;
+        if self.slots[at].state == State::Gone {
+            return Err(Refused::Unknown);
+        }
         let turn = Turn::Terminate(key.clone());
         if !self.turns.contains(&turn) {
             self.turns.push_back(turn);

@@ -354,7 +354,7 @@ impl Supervisor {
 
     /// One agent, as `Status` shows it.
     pub fn summary(&self, now: Instant, id: &AgentId) -> Option<AgentSummary> {
-        Some(self.children.get(id)?.summary(id, now))
+        Some(self.children.get(id)?.summary(id, &self.config.id, now))
     }
 
     /// The agents that come after an id, which need not exist, in the order of their ids; at most
@@ -362,8 +362,11 @@ impl Supervisor {
     pub fn page(&self, now: Instant, after: Option<&AgentId>, limit: usize) -> AgentPage {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut rest = self.children.range::<AgentId, _>((from, Bound::Unbounded));
-        let agents: Vec<_> =
-            rest.by_ref().take(limit).map(|(id, child)| child.summary(id, now)).collect();
+        let agents: Vec<_> = rest
+            .by_ref()
+            .take(limit)
+            .map(|(id, child)| child.summary(id, &self.config.id, now))
+            .collect();
         let next = match (agents.last(), rest.next()) {
             (Some(last), Some(_)) => Some(last.agent_id.clone()),
             _ => None,

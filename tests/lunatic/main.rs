@@ -10,6 +10,7 @@ mod health;
 mod messages;
 #[cfg(feature = "wasm-nats")]
 mod nats;
+mod pool;
 mod sandbox;
 mod state;
 mod stop;

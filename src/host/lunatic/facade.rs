@@ -31,7 +31,7 @@ use crate::agent::{AgentConfig, AgentId, Context};
 use crate::config::{NodeConfig, NodeFlags};
 use crate::error::{Error, Result, SendError, SpawnError};
 use crate::memory::StateAction;
-use crate::message::{parse_agent_input, Message, PayloadError};
+use crate::message::{parse_agent_input, AgentSummary, Message, PayloadError};
 
 /// Starts an agent under the node's supervisor. With an empty id, one is made up.
 ///
@@ -100,6 +100,11 @@ pub struct AgentProcess {
 impl AgentProcess {
     /// How long an agent has to answer about its state: 10 s for each value.
     pub const STATE_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// One that was started already.
+    pub(super) fn of(id: AgentId) -> Self {
+        Self { id }
+    }
 
     /// The agent's id.
     pub fn id(&self) -> &AgentId {
@@ -242,8 +247,13 @@ fn await_end(node: &mut NodeHandle, id: &AgentId) -> Result<()> {
     Ok(())
 }
 
+/// One agent, as its supervisor sees it.
+pub(super) fn summary(id: &AgentId) -> Result<AgentSummary> {
+    with_node(|node| node.agent(id))
+}
+
 /// That there is no such agent is what is wanted.
-fn ended<T>(result: Result<T>) -> Result<Option<T>> {
+pub(super) fn ended<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(Error::Send(SendError::UnknownAgent(_))) => Ok(None),

@@ -43,6 +43,7 @@ mod mail;
 mod names;
 mod node;
 mod observed;
+mod pool;
 pub mod program;
 #[cfg(feature = "wasm-nats")]
 mod publishers;
@@ -69,4 +70,5 @@ pub use facade::{
     spawn_agent_supervisor, spawn_single_agent, AgentProcess, AgentSupervisor,
 };
 pub use node::{Node, NodeBuilder, NodeEvent, NodeHandle, Stopped, Ticket};
+pub use pool::AgentPool;
 pub use sys::sleep;

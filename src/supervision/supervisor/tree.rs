@@ -234,7 +234,8 @@ impl Supervisor {
         supervisor: &str,
         child: &str,
     ) -> Result<(), TreeError> {
-        self.with_child(now, supervisor, child, |group, now, key| group.terminate_child(now, key))
+        self.with_child(now, supervisor, child, |group, now, key| group.terminate_child(now, key))?;
+        Ok(())
     }
 
     /// Starts a child that does not run: OTP's `restart_child`. If it does not come up it stays as
@@ -245,7 +246,8 @@ impl Supervisor {
         supervisor: &str,
         child: &str,
     ) -> Result<(), TreeError> {
-        self.with_child(now, supervisor, child, |group, now, key| group.restart_child(now, key))
+        self.with_child(now, supervisor, child, |group, now, key| group.restart_child(now, key))?;
+        Ok(())
     }
 
     /// Forgets a child that does not run: OTP's `delete_child`, but for good.
@@ -255,8 +257,8 @@ impl Supervisor {
         supervisor: &str,
         child: &str,
     ) -> Result<(), TreeError> {
-        let key = self.key_of(supervisor, child)?;
-        self.with_child(now, supervisor, child, |group, _, key| group.delete_child(key))?;
+        let key =
+            self.with_child(now, supervisor, child, |group, _, key| group.delete_child(key))?;
         self.forget_child(&key, "it was deleted");
         Ok(())
     }
@@ -661,15 +663,20 @@ impl Supervisor {
         })
     }
 
+    /// Does something with a child of a supervisor that runs.
     fn with_child(
         &mut self,
         now: Now,
         supervisor: &str,
         child: &str,
         act: impl FnOnce(&mut Group, Instant, &Key) -> Result<(), Refused>,
-    ) -> Result<(), TreeError> {
+    ) -> Result<Key, TreeError> {
+        // What one that does not run was asked for would be done when it is started again.
+        if !self.node(supervisor)?.group.takes_children() {
+            return Err(TreeError::NotRunning(supervisor.to_owned()));
+        }
         let key = self.key_of(supervisor, child)?;
-        let Some(node) = self.tree.nodes.get_mut(supervisor) else { return Ok(()) };
+        let Some(node) = self.tree.nodes.get_mut(supervisor) else { return Ok(key) };
         let done = act(&mut node.group, now.at, &key).map_err(|refused| match refused {
             Refused::Unknown => TreeError::UnknownChild {
                 supervisor: supervisor.to_owned(),
@@ -680,7 +687,7 @@ impl Supervisor {
         });
         self.tree.touched(supervisor);
         self.settle(now);
-        done
+        done.map(|()| key)
     }
 
     /// Checks a tree before anything of it is taken; `seen` has the names so far.

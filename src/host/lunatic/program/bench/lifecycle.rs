@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{
-    before, median, pairs, show_phase, spawn, spawn_bare, start_node, wait_until_measured, TIMEOUT,
+    before, builder, env_number, median, pairs, show_phase, spawn, spawn_bare, spawn_with_timeout,
+    start_node, wait_until_connected, wait_until_measured, TIMEOUT,
 };
 use crate::agent::AgentId;
 use crate::config::NodeConfig;
@@ -54,26 +55,131 @@ pub(super) fn spawn_rate(config: &NodeConfig) -> Result<()> {
 /// From the kill of an agent to the answer of its replacement, against the kill and respawn of a
 /// bare process by the one that asks it; each value is the median over many.
 pub(super) fn restart(config: &NodeConfig) -> Result<()> {
-    /// Fresh ones for each value, as an agent may restart only a few times in a short while.
-    const AGENTS: usize = 100;
     let mut node = start_node(config)?;
     node.watch()?;
     pairs(
         "restart",
         "us",
         "a bare process, killed and spawned again by the process that asks it",
+        &mut || Ok(median(restart_agents(&mut node, await_recovery)?)),
         &mut || {
-            let ids = spawn_agents(&mut node, AGENTS)?;
-            let times: Result<Vec<f64>> =
-                ids.iter().map(|id| restart_agent(&mut node, id)).collect();
-            stop_agents(&mut node, &ids)?;
-            Ok(median(times?))
-        },
-        &mut || {
-            let times: Result<Vec<f64>> = (0..AGENTS).map(|_| restart_bare()).collect();
+            let times: Result<Vec<f64>> = (0..RESTARTED).map(|_| restart_bare()).collect();
             Ok(median(times?))
         },
     )
+}
+
+/// Fresh ones for each value, as an agent may restart only a few times in a short while.
+const RESTARTED: usize = 100;
+
+/// How it is found out that the replacement is there, of the agent with this id and that process.
+type Await = fn(&mut NodeHandle, &AgentId, Pid) -> Result<()>;
+
+/// How many µs each of so many agents took, one after the other.
+fn restart_agents(node: &mut NodeHandle, wait: Await) -> Result<Vec<f64>> {
+    let ids = spawn_agents(node, RESTARTED)?;
+    let times: Result<Vec<f64>> = ids.iter().map(|id| restart_agent(node, id, wait)).collect();
+    stop_agents(node, &ids)?;
+    times
+}
+
+/// For `scripts/bench restart_vs_erlang`: of so many restarts that the slowest of a hundred can be
+/// told. The event that tells of the replacement is waited for.
+pub(super) fn restart_times_told(config: &NodeConfig) -> Result<()> {
+    let mut node = start_node(config)?;
+    node.watch()?;
+    restart_times(&mut node, await_recovery)
+}
+
+/// The same, where the agent's name is looked up until it is that of another process.
+pub(super) fn restart_times_polled(config: &NodeConfig) -> Result<()> {
+    restart_times(&mut start_node(config)?, poll_for_replacement)
+}
+
+fn restart_times(node: &mut NodeHandle, wait: Await) -> Result<()> {
+    // Once, not counted.
+    restart_agents(node, wait)?;
+    let (mut times, wanted) = (Vec::new(), env_number("BENCH_RESTARTS", 2_000) as usize);
+    while times.len() < wanted {
+        times.append(&mut restart_agents(node, wait)?);
+    }
+    times.sort_by(f64::total_cmp);
+    let at = |share: f64| times.get((times.len() as f64 * share) as usize);
+    println!("{}", json!({ "median_us": at(0.5), "p99_us": at(0.99), "restarts": times.len() }));
+    Ok(())
+}
+
+/// Replacements per second of agents that were all killed at once, with NATS if the config has one.
+pub(super) fn restart_rate(config: &NodeConfig) -> Result<()> {
+    const AGENTS: usize = 500;
+    let mut node = builder().start(config)?;
+    if config.nats.is_some() {
+        wait_until_connected(&node)?;
+    }
+    node.watch()?;
+    let mut rates = Vec::new();
+    // The first is not counted.
+    for _ in 0..=env_number("BENCH_ROUNDS", 4) {
+        let ids = spawn_agents(&mut node, AGENTS)?;
+        let processes: Result<Vec<Pid>> = ids.iter().map(process_of).collect();
+        let killed = clock::now();
+        processes?.into_iter().for_each(sys::kill);
+        wait_for_recoveries(&mut node, AGENTS)?;
+        rates.push(AGENTS as f64 / (clock::now() - killed).as_secs_f64());
+        stop_agents(&mut node, &ids)?;
+    }
+    let rate = median(rates.split_off(1));
+    println!("{}", json!({ "restarts_per_sec": rate }));
+    Ok(())
+}
+
+fn wait_for_recoveries(node: &mut NodeHandle, mut missing: usize) -> Result<()> {
+    while missing > 0 {
+        match node.next(Some(TIMEOUT)) {
+            Some(NodeEvent::Event { subject, .. })
+                if subject.starts_with("supervision.recovery.") =>
+            {
+                missing -= 1;
+            }
+            Some(_) => {}
+            None => return Err(Error::Node(format!("{missing} agents were not restarted"))),
+        }
+    }
+    Ok(())
+}
+
+/// Shows `scripts/bench` a node with as many agents as there may be, while they only have their
+/// health checked, every 10 s; and says what becomes of one more.
+pub(super) fn all_agents(config: &NodeConfig) -> Result<()> {
+    /// A ping goes out in half of that.
+    const TIMEOUT_MS: u64 = 20_000;
+    let most = env_number("BENCH_AGENTS", NodeConfig::MAX_AGENTS.into()) as u32;
+    let config = NodeConfig { nats: None, max_agents: most, ..config.clone() };
+    let mut node = builder().start(&config)?;
+    show_phase("before", 0);
+    wait_until_measured("before")?;
+    let mut ids = Vec::new();
+    for number in 0..most {
+        let id = AgentId(format!("bench-{number}"));
+        spawn_with_timeout(&mut node, id.as_str(), "echo", TIMEOUT_MS)?;
+        ids.push(id);
+        if ids.len() % 1_000 == 0 {
+            eprintln!("{} agents run", ids.len());
+        }
+    }
+    ask_all(&mut node, &ids)?;
+    show_phase("after", most.into());
+    wait_until_measured("after")?;
+    // All are still there, and none is a replacement.
+    ask_all(&mut node, &ids)?;
+    let restarts = node.status()?.counters.restarts;
+    match spawn(&mut node, "one-more", "echo") {
+        Ok(()) => Err(Error::Node(format!("an agent beyond the {most} was started"))),
+        Err(error) => {
+            println!("{}", json!({ "refused": error.to_string(), "restarts": restarts }));
+            Ok(())
+        }
+    }
 }
 
 /// Shows `scripts/bench` a node before and after it has started agents that each answered.
@@ -106,7 +212,18 @@ fn spawn_agents(node: &mut NodeHandle, agents: usize) -> Result<Vec<AgentId>> {
         node.ask(&id, &json!(1))?;
         ids.push(id);
     }
-    let mut waiting = agents;
+    wait_for_answers(node, agents)?;
+    Ok(ids)
+}
+
+fn ask_all(node: &mut NodeHandle, ids: &[AgentId]) -> Result<()> {
+    for id in ids {
+        node.ask(id, &json!(1))?;
+    }
+    wait_for_answers(node, ids.len())
+}
+
+fn wait_for_answers(node: &mut NodeHandle, mut waiting: usize) -> Result<()> {
     while waiting > 0 {
         match node.next(Some(TIMEOUT)) {
             Some(NodeEvent::Answer { answer, .. }) => {
@@ -117,7 +234,7 @@ fn spawn_agents(node: &mut NodeHandle, agents: usize) -> Result<Vec<AgentId>> {
             None => return Err(Error::Node(format!("{waiting} agents did not answer"))),
         }
     }
-    Ok(ids)
+    Ok(())
 }
 
 fn stop_agents(node: &mut NodeHandle, ids: &[AgentId]) -> Result<()> {
@@ -134,29 +251,48 @@ fn stop_agents(node: &mut NodeHandle, ids: &[AgentId]) -> Result<()> {
 }
 
 /// Kills the agent's process, and says after how many µs its replacement has answered.
-///
-/// It waits for the event that tells of the replacement. To look again and again would measure
-/// itself: the process that is to die has been put last on the thread that would be busy looking.
-fn restart_agent(node: &mut NodeHandle, id: &AgentId) -> Result<f64> {
-    let Lookup::Runs(process) = names::look_up(&names::agent(id.as_str())) else {
-        return Err(Error::Node(format!("agent {id} does not run")));
-    };
-    let recovery = Subject::supervision_recovery(id);
-    let mut buffer = Vec::new();
+fn restart_agent(node: &mut NodeHandle, id: &AgentId, wait: Await) -> Result<f64> {
+    let process = process_of(id)?;
     let killed = clock::now();
     sys::kill(process);
+    wait(node, id, process)?;
+    node.request(id, &json!(1), TIMEOUT)?;
+    Ok((clock::now() - killed).as_secs_f64() * 1e6)
+}
+
+/// Waits for the event that tells of the replacement.
+fn await_recovery(_: &mut NodeHandle, id: &AgentId, _: Pid) -> Result<()> {
+    let recovery = Subject::supervision_recovery(id);
+    let mut buffer = Vec::new();
     loop {
         if sys::receive(&[], Some(TIMEOUT)) != Received::Message {
             return Err(Error::Node(format!("agent {id} was not restarted")));
         }
         sys::read_message(&mut buffer);
         match postcard::from_bytes(&buffer) {
-            Ok(MainMail::Event { subject, .. }) if subject == recovery => break,
+            Ok(MainMail::Event { subject, .. }) if subject == recovery => return Ok(()),
             _ => {}
         }
     }
-    node.request(id, &json!(1), TIMEOUT)?;
-    Ok((clock::now() - killed).as_secs_f64() * 1e6)
+}
+
+/// Looks again and again. The process that is to die may have been put last on the thread that is
+/// busy looking, so this measures itself, too.
+fn poll_for_replacement(_: &mut NodeHandle, id: &AgentId, dead: Pid) -> Result<()> {
+    let (name, deadline) = (names::agent(id.as_str()), clock::now() + TIMEOUT);
+    loop {
+        match names::look_up(&name) {
+            Lookup::Runs(process) if process != dead => return Ok(()),
+            _ => before(deadline, "an agent's replacement")?,
+        }
+    }
+}
+
+fn process_of(id: &AgentId) -> Result<Pid> {
+    match names::look_up(&names::agent(id.as_str())) {
+        Lookup::Runs(process) => Ok(process),
+        _ => Err(Error::Node(format!("agent {id} does not run"))),
+    }
 }
 
 /// The same for a bare process, whose death is noticed by its link.

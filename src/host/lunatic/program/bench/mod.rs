@@ -22,12 +22,16 @@ use crate::time::Instant;
 type Benchmark = fn(&NodeConfig) -> Result<()>;
 
 /// The benchmarks by name.
-const BENCHMARKS: [(&str, Benchmark); 13] = [
+const BENCHMARKS: [(&str, Benchmark); 17] = [
     ("local_one_way_128", local::one_way_text),
     ("local_one_way_128_object", local::one_way_object),
     ("local_round_trip", local::round_trip),
     ("spawn", lifecycle::spawn_rate),
     ("restart", lifecycle::restart),
+    ("restart-times-told", lifecycle::restart_times_told),
+    ("restart-times-polled", lifecycle::restart_times_polled),
+    ("restart-rate", lifecycle::restart_rate),
+    ("agents", lifecycle::all_agents),
     ("memory-agents", lifecycle::memory_agents),
     ("memory-bare", lifecycle::memory_bare),
     ("nats-one-way", nats::one_way),
@@ -84,11 +88,20 @@ fn start_node(config: &NodeConfig) -> Result<NodeHandle> {
 }
 
 fn spawn(node: &mut NodeHandle, id: &str, agent_type: &str) -> Result<()> {
+    // A run of a benchmark is one message to it.
+    spawn_with_timeout(node, id, agent_type, 600_000)
+}
+
+fn spawn_with_timeout(
+    node: &mut NodeHandle,
+    id: &str,
+    agent_type: &str,
+    timeout_ms: u64,
+) -> Result<()> {
     let config = AgentConfig {
         id: AgentId(id.to_owned()),
         agent_type: agent_type.to_owned(),
-        // A run of a benchmark is one message to it.
-        timeout_ms: 600_000,
+        timeout_ms,
         ..AgentConfig::default()
     };
     node.spawn(&config).map(drop)
@@ -106,13 +119,14 @@ fn show_phase(phase: &str, count: u64) {
     println!("{}", json!({ "phase": phase, "count": count }));
 }
 
-/// Waits for the file that says that a phase was measured.
+/// Waits for the file that says that a phase was measured. It does not look often: what is measured
+/// may be how little is done.
 fn wait_until_measured(phase: &str) -> Result<()> {
     let name = format!("measured-{phase}");
-    let deadline = clock::now() + Duration::from_secs(60);
+    let deadline = clock::now() + Duration::from_secs(120);
     while !std::path::Path::new(&name).exists() {
         before(deadline, "the file that says what was measured")?;
-        sys::sleep(Duration::from_millis(20));
+        sys::sleep(Duration::from_millis(100));
     }
     Ok(())
 }
@@ -156,4 +170,19 @@ fn pairs(
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A number that `scripts/bench` hands on.
+fn env_number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Waits until the node is connected to NATS.
+fn wait_until_connected(node: &NodeHandle) -> Result<()> {
+    let deadline = clock::now() + TIMEOUT;
+    while !node.is_connected() {
+        before(deadline, "a connection to NATS")?;
+        sys::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }

@@ -8,12 +8,14 @@ use async_trait::async_trait;
 use serde_json::{json, Value};
 
 use super::local::ask_source;
-use super::{before, builder, median, pairs, show_phase, spawn, wait_until_measured, TIMEOUT};
+use super::{
+    builder, env_number, median, pairs, show_phase, spawn, wait_until_connected,
+    wait_until_measured, TIMEOUT,
+};
 use crate::agent::{Agent, AgentId, Context};
 use crate::config::NodeConfig;
 use crate::error::{Error, Result};
 use crate::host::lunatic::clock;
-use crate::host::lunatic::sys;
 use crate::host::lunatic::{NodeEvent, NodeHandle};
 use crate::message::{Message, NatsMessage};
 
@@ -127,11 +129,7 @@ fn start_pair(config: &NodeConfig) -> Result<NodeHandle> {
 /// A connected node.
 fn start(config: &NodeConfig) -> Result<NodeHandle> {
     let node = builder().start(config)?;
-    let deadline = clock::now() + TIMEOUT;
-    while !node.is_connected() {
-        before(deadline, "a connection to NATS")?;
-        sys::sleep(Duration::from_millis(10));
-    }
+    wait_until_connected(&node)?;
     Ok(node)
 }
 
@@ -143,10 +141,6 @@ fn start_sink(node: &mut NodeHandle) -> Result<()> {
 fn subscribe_sink(node: &mut NodeHandle, others: u64) -> Result<()> {
     let task = json!({ "others": others, "subject": SUBJECT });
     node.request(&AgentId(SINK.to_owned()), &task, TIMEOUT).map(drop)
-}
-
-fn env_number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// Publishes or asks what it is told to, through the public API, and says how long that took.
