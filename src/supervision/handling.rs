@@ -1,10 +1,10 @@
 //! How long an agent's handlers take: a histogram of fixed size, filled by a sample of its
 //! messages.
 //!
-//! Reading a clock costs a third of what a short message does, so that not each is measured: one
-//! that took [`LONG`] or more has the next one measured, too; after short ones it is one of two, of
-//! four, and so on, up to one of [`MAX_STRIDE`]. How many are left out is random, so that what
-//! comes every so often is not missed, and each measured message counts for those before it.
+//! Reading a clock costs a third of what a short message does, so that not each is measured. Where
+//! they come, or take, [`LONG`] or more, each is; where they come quicker it is one of two, of four,
+//! and so on, up to one of [`MAX_STRIDE`]. How many are left out is random, so that what comes every
+//! so often is not missed, and each measured message counts for those before it.
 
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ pub struct HandlingTimes {
     stride: u32,
     random: u32,
     halved_at: Instant,
+    measured_at: Instant,
 }
 
 const CLASSES: usize = 28 * 4;
@@ -56,7 +57,9 @@ impl HandlingTimes {
     /// Nothing was handled so far.
     pub fn new(now: Instant) -> Self {
         let (left, stands_for, stride) = (1, 1, 1);
-        Self { counts: [0; CLASSES], left, stands_for, stride, random: 1, halved_at: now }
+        let (halved_at, measured_at) = (now, now);
+        let counts = [0; CLASSES];
+        Self { counts, left, stands_for, stride, random: 1, halved_at, measured_at }
     }
 
     /// Whether the next message is to be measured; what it took is then given to
@@ -66,12 +69,14 @@ impl HandlingTimes {
         self.left == 0
     }
 
-    /// How long the measured message took.
-    pub fn took(&mut self, time: Duration) {
+    /// How long the message took that was measured and is done now.
+    pub fn took(&mut self, now: Instant, time: Duration) {
         if let Some(count) = self.counts.get_mut(class(time)) {
             *count = count.saturating_add(self.stands_for * WEIGHT);
         }
-        self.stride = if time >= LONG { 1 } else { (self.stride * 2).min(MAX_STRIDE) };
+        let is_slow = now - self.measured_at >= LONG * self.stands_for;
+        self.stride = if is_slow { 1 } else { (self.stride * 2).min(MAX_STRIDE) };
+        self.measured_at = now;
         self.random ^= self.random << 13;
         self.random ^= self.random >> 17;
         self.random ^= self.random << 5;
@@ -133,13 +138,14 @@ mod tests {
         Duration::from_micros(us)
     }
 
-    /// Handles messages that take so long, and tells how many were measured.
+    /// Handles messages that take so long, one after the other, and tells how many were measured.
     fn handle(times: &mut HandlingTimes, messages: impl Iterator<Item = Duration>) -> u32 {
-        let mut measured = 0;
+        let (mut measured, mut now) = (0, times.measured_at);
         for time in messages {
+            now = now + time;
             if times.is_next() {
                 measured += 1;
-                times.took(time);
+                times.took(now, time);
             }
         }
         measured
@@ -159,12 +165,23 @@ mod tests {
     }
 
     #[test]
-    fn long_messages_are_all_measured_and_short_ones_by_the_sixty_fourth() {
+    fn long_or_rare_messages_are_all_measured_and_a_flood_of_short_ones_by_the_sixty_fourth() {
         let mut times = HandlingTimes::new(at(0));
         assert_eq!(times.quantiles(at(0)), None);
         assert_eq!(handle(&mut times, (0..1000).map(|_| us(50))), 1000);
         let measured = handle(&mut times, (0..64_000).map(|_| us(1)));
         assert!((900..1100).contains(&measured), "{measured}");
+        // Short ones that come one by one: the first of them ends the flood.
+        let mut now = times.measured_at;
+        let mut measured = 0;
+        for _ in 0..1000 {
+            now = now + Duration::from_millis(1);
+            if times.is_next() {
+                measured += 1;
+                times.took(now, us(1));
+            }
+        }
+        assert!(measured >= 1000 - 2 * MAX_STRIDE, "{measured}");
     }
 
     #[test]

@@ -233,7 +233,10 @@ impl Monitor {
         self.timeout / self.threshold
     }
 
-    fn measure(&mut self, now: Instant, took: Duration, figures: Figures) {
+    fn measure(&mut self, now: Instant, took: Duration, mut figures: Figures) {
+        // It is measured by a clock that may be set meanwhile.
+        let most = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        figures.mailbox_delay_us = figures.mailbox_delay_us.map(|us| us.min(most));
         let handled = figures.handled.saturating_sub(self.figures.handled);
         let errors = figures.errors.saturating_sub(self.figures.errors);
         let seconds = (now - self.figures_at).as_secs_f64();
@@ -485,5 +488,13 @@ mod tests {
         let metrics = monitor.metrics();
         assert_eq!((metrics.handled, metrics.errors), (Some(7), Some(1)));
         assert_eq!((metrics.handling_us, metrics.mailbox_delay_us), (Some(quantiles), Some(4)));
+        poll(&mut monitor, 1000);
+        let clock_was_set = Figures { mailbox_delay_us: Some(3_600_000_000), ..figures };
+        monitor.pong(now(1002), 2, clock_was_set);
+        assert_eq!(
+            monitor.metrics().mailbox_delay_us,
+            Some(2_000),
+            "no longer than the answer took"
+        );
     }
 }

@@ -27,11 +27,9 @@ fn counters_when(
 fn quick_messages_and_slow_ones_are_told_apart() {
     let mut node = node("quantiles");
     node.spawn(&config("a", "probe")).unwrap();
-    for _ in 0..380 {
-        ask(&mut node, "a", json!(1)).unwrap();
-    }
-    for _ in 0..20 {
-        ask(&mut node, "a", json!({ "sleep_ms": 20 })).unwrap();
+    for n in 0..400 {
+        let payload = if n % 10 == 9 { json!({ "sleep_ms": 20 }) } else { json!(1) };
+        ask(&mut node, "a", payload).unwrap();
     }
     let counters = counters_when(&mut node, "a", |counters| counters.handled == 400);
     let handling = counters.handling_us.unwrap();
@@ -61,8 +59,9 @@ fn a_backlog_is_seen_in_the_mailboxs_delay_and_in_the_health_events() {
     let mut node = node_with("delay", |config| {
         config.supervision.health_check_interval = std::time::Duration::from_millis(100);
     });
-    node.spawn(&config("a", "probe")).unwrap();
-    for _ in 0..10 {
+    // The first health check comes after 1 to 2 s, and finds a backlog of 2.4 s.
+    node.spawn(&AgentConfig { timeout_ms: 4_000, ..config("a", "probe") }).unwrap();
+    for _ in 0..40 {
         node.send(&id("a"), &json!({ "sleep_ms": 60 })).unwrap();
     }
     let metrics = event(&mut node, |event| {
@@ -73,7 +72,7 @@ fn a_backlog_is_seen_in_the_mailboxs_delay_and_in_the_health_events() {
     assert!(metrics["handling_us"]["p50"].as_u64().unwrap() >= 60_000, "{metrics}");
     assert!(metrics["handled"].as_u64().unwrap() >= 1, "{metrics}");
     counters_when(&mut node, "a", |counters| {
-        counters.handled == 10 && counters.mailbox_delay_us.is_some_and(|us| us < 60_000)
+        counters.handled == 40 && counters.mailbox_delay_us.is_some_and(|us| us < 60_000)
     });
 }
 

@@ -144,7 +144,7 @@ impl Running {
             }
             match postcard::from_bytes(&buffer) {
                 Ok(AgentMail::Input { body }) => self.input(None, body),
-                Ok(AgentMail::Ping { seq, sent_ns }) => self.pong(seq, sent_ns),
+                Ok(AgentMail::Ping { seq, sent_us }) => self.pong(seq, sent_us),
                 Ok(AgentMail::Stop) => return self.stop(),
                 Ok(AgentMail::Reply | AgentMail::Message) => {}
                 Err(error) => log::error!("a mail cannot be read: {error}"),
@@ -243,7 +243,7 @@ impl Running {
 
     fn measured(&mut self, started: Instant) {
         let now = clock::now();
-        self.times.took(now - started);
+        self.times.took(now, now - started);
         // Who is asked in time answers twice in its timeout, and has nothing to say between.
         let (at, unasked) = self.heard;
         let silence = self.ctx.config().timeout() / if unasked { 4 } else { 2 };
@@ -286,13 +286,13 @@ impl Running {
         }
     }
 
-    fn pong(&mut self, seq: u64, sent_ns: u64) {
+    fn pong(&mut self, seq: u64, sent_us: u64) {
         let now = clock::now();
         self.heard = (now, false);
         self.reports = MAX_REPORTS;
         self.figures.memory_bytes = Some(sys::memory_bytes());
         self.figures.handling_us = self.times.quantiles(now);
-        self.tell_figures(seq, Some(clock::nanos(now).saturating_sub(sent_ns) / 1000));
+        self.tell_figures(seq, Some(clock::wall_us().saturating_sub(sent_us)));
     }
 
     fn tell_figures(&self, seq: u64, mailbox_delay_us: Option<u64>) {

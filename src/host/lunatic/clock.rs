@@ -8,10 +8,9 @@ use crate::time::{Instant, Timestamp};
 
 pub(crate) use crate::host::random;
 
-/// The monotonic clock. It starts with the host, so that instants of different processes compare.
+/// The monotonic clock of this process.
 pub(crate) fn now() -> Instant {
-    // The runtime starts this clock anew for each process group of its choosing, but all processes
-    // of a node share it; `std` shows it only as differences, `clock_time_get` shows it as it is.
+    // `std` shows it only as differences, `clock_time_get` shows it as it is.
     let mut nanos = 0_u64;
     // SAFETY: the result is a live `u64`; clock 1 is the monotonic one.
     let failed = unsafe { clock_time_get(1, 1_000, &mut nanos) };
@@ -19,10 +18,11 @@ pub(crate) fn now() -> Instant {
     Instant::from_start(Duration::from_nanos(nanos))
 }
 
-/// An instant as a mail carries it.
-pub(crate) fn nanos(at: Instant) -> u64 {
-    // A node does not run for five centuries.
-    at.since_start().as_nanos() as u64
+/// The wall clock in µs, for what one process measures and another began: the runtime builds the
+/// monotonic clock anew for each process, so that two of them do not compare.
+#[allow(clippy::disallowed_methods)] // This is the place.
+pub(crate) fn wall_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
 }
 
 /// The wall clock.

@@ -90,8 +90,8 @@ pub(crate) enum AgentMail<'a> {
         #[serde(with = "serde_bytes")]
         body: &'a [u8],
     },
-    /// Answer the supervisor, which sent this then by the monotonic clock.
-    Ping { seq: u64, sent_ns: u64 },
+    /// Answer the supervisor, which sent this then by the wall clock.
+    Ping { seq: u64, sent_us: u64 },
     /// Stop: `on_stop`, then return.
     Stop,
 }

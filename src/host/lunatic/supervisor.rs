@@ -178,8 +178,8 @@ impl SupervisorHost {
                 }
                 Output::Kill { id, incarnation } => self.kill(&id, incarnation),
                 Output::Ping { id, incarnation, seq } => {
-                    let sent_ns = clock::nanos(clock::now());
-                    self.tell(&id, incarnation, &AgentMail::Ping { seq, sent_ns });
+                    let sent_us = clock::wall_us();
+                    self.tell(&id, incarnation, &AgentMail::Ping { seq, sent_us });
                 }
                 Output::Event(event) => {
                     self.log_failure(&event);
