@@ -12,6 +12,7 @@ use log::LevelFilter;
 use crate::agent::{AgentConfig, AgentId};
 use crate::log_line::LogFormat;
 use crate::secret::Secret;
+use crate::supervision::{AlertConfig, DetectionConfig};
 
 mod agents;
 mod error;
@@ -59,6 +60,10 @@ pub struct NodeConfig {
     pub log_format: LogFormat,
     /// How its agents are supervised.
     pub supervision: SupervisionConfig,
+    /// Which patterns are looked for in the events of supervision.
+    pub detection: DetectionConfig,
+    /// Which of them, and of the failures, are alerts.
+    pub alerts: AlertConfig,
     /// The agents that are started with it, each with an id. Default: none.
     pub agents: Vec<AgentConfig>,
 }
@@ -165,6 +170,8 @@ impl NodeConfig {
             log_level: LevelFilter::Info,
             log_format: LogFormat::Text,
             supervision: SupervisionConfig::default(),
+            detection: DetectionConfig::default(),
+            alerts: AlertConfig::default(),
             agents: Vec::new(),
         }
     }
@@ -217,8 +224,8 @@ impl NodeConfig {
     pub fn check(&self, types: &[&str]) -> Result<(), String> {
         let supervisor = self.supervision.supervisor(self.max_agents);
         supervisor.validate().map_err(|error| error.to_string())?;
-        self.supervision.detection.validate().map_err(|error| error.to_string())?;
-        self.supervision.alerts.validate().map_err(|error| error.to_string())?;
+        self.detection.validate().map_err(|error| error.to_string())?;
+        self.alerts.validate().map_err(|error| error.to_string())?;
         if self.agents.len() > self.max_agents as usize {
             let (agents, most) = (self.agents.len(), self.max_agents);
             return Err(format!("there are {agents} agents, and max_agents is {most}"));

@@ -79,6 +79,8 @@ impl NodeBuilder {
             types: self.numbered(),
             nats: ConnectionStart::new(config)?,
             supervision: config.supervision.clone(),
+            detection: config.detection.clone(),
+            alerts: config.alerts.clone(),
             log_level: logger::level(),
         };
         let permissions = Permissions::none().map(Permissions::may_spawn);

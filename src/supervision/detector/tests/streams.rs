@@ -262,7 +262,7 @@ fn row(scenario: &Scenario, seed: u64) -> String {
         Some(found.pattern) == scenario.expected && *ms >= scenario.onset
     };
     let first = all.iter().find(is_it);
-    let last = all.iter().filter(is_it).next_back();
+    let last = all.iter().rfind(is_it);
     let told = all.iter().filter(is_it).count();
     let other = all.len() - told;
     let cells = match (scenario.expected, first, last) {
