@@ -12,7 +12,7 @@ use log::LevelFilter;
 use crate::agent::{AgentConfig, AgentId};
 use crate::log_line::LogFormat;
 use crate::secret::Secret;
-use crate::supervision::{Now, Supervisor, SupervisorSpec};
+use crate::supervision::{AlertConfig, DetectionConfig, Now, Supervisor, SupervisorSpec};
 
 mod agents;
 mod error;
@@ -61,6 +61,10 @@ pub struct NodeConfig {
     pub log_format: LogFormat,
     /// How its agents are supervised.
     pub supervision: SupervisionConfig,
+    /// Which patterns are looked for in the events of supervision.
+    pub detection: DetectionConfig,
+    /// Which of them, and of the failures, are alerts.
+    pub alerts: AlertConfig,
     /// The agents that are started with it, each with an id, and each restarted by itself.
     /// Default: none.
     pub agents: Vec<AgentConfig>,
@@ -170,6 +174,8 @@ impl NodeConfig {
             log_level: LevelFilter::Info,
             log_format: LogFormat::Text,
             supervision: SupervisionConfig::default(),
+            detection: DetectionConfig::default(),
+            alerts: AlertConfig::default(),
             agents: Vec::new(),
             supervisors: Vec::new(),
         }
@@ -231,8 +237,8 @@ impl NodeConfig {
     pub fn check(&self, types: &[&str]) -> Result<(), String> {
         let supervisor = self.supervision.supervisor(self.max_agents);
         let mut trial = Supervisor::new(supervisor, 0).map_err(|error| error.to_string())?;
-        self.supervision.detection.validate().map_err(|error| error.to_string())?;
-        self.supervision.alerts.validate().map_err(|error| error.to_string())?;
+        self.detection.validate().map_err(|error| error.to_string())?;
+        self.alerts.validate().map_err(|error| error.to_string())?;
         for spec in &self.supervisors {
             trial.start_supervisor(Now::START, spec.clone()).map_err(|error| error.to_string())?;
         }

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::supervision::{
-    AlertConfig, Backoff, DetectionConfig, Intensity, SpawnLimits, SupervisorConfig,
-};
+use crate::supervision::{Backoff, Intensity, SpawnLimits, SupervisorConfig};
 
 /// How the agents of a node are supervised.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,10 +31,6 @@ pub struct SupervisionConfig {
     /// How long an agent may take until it runs; its `timeout_ms`, where that is longer.
     /// Default: 10 s.
     pub start_deadline: Duration,
-    /// Which patterns are looked for in the events.
-    pub detection: DetectionConfig,
-    /// Which of them, and of the failures, are alerts.
-    pub alerts: AlertConfig,
 }
 
 impl Default for SupervisionConfig {
@@ -61,8 +55,6 @@ impl Default for SupervisionConfig {
             backoff,
             stop_grace,
             start_deadline,
-            detection: DetectionConfig::default(),
-            alerts: AlertConfig::default(),
         }
     }
 }

@@ -827,10 +827,10 @@ fn a_config_of_a_programs_making_is_checked_too() {
     backoff.supervision.backoff.jitter = 2.0;
     assert!(check(backoff).contains("backoff.jitter"));
     let mut detection = config(vec![]);
-    detection.supervision.detection.slow_factor = f64::NAN;
+    detection.detection.slow_factor = f64::NAN;
     assert_eq!(check(detection), "detection.slow_factor is NaN, and must be 1 to 1000");
     let mut alerts = config(vec![]);
-    alerts.supervision.alerts.resolve = std::time::Duration::ZERO;
+    alerts.alerts.resolve = std::time::Duration::ZERO;
     assert_eq!(check(alerts), "alerts.resolve is 0ns, and must be 1000 to 86400000 ms");
 }
 

@@ -167,7 +167,7 @@ pub struct DetectorCounters {
 /// Finds patterns: events in ([`PatternDetector::handle`]), patterns out
 /// ([`PatternDetector::poll_pattern`]). It needs no timer: what is found is found with an event.
 ///
-/// An event takes O(log n) for n agents, amortised. Worst case: 16,384 agents in 6 MB, four windows
+/// An event takes O(log n) for n agents, amortised. Worst case: 16,384 agents in 5 MB, four windows
 /// of 4,096 failures in 512 KB, 64 patterns that wait.
 #[derive(Debug)]
 pub struct PatternDetector {

@@ -165,11 +165,12 @@ fn log_alert(finding: &SupervisionFinding) {
         return;
     }
     let (key, message) = (alert.key.as_str(), alert.message.as_str());
-    match (alert.state, alert.severity) {
-        (AlertState::Resolved, _) => log::info!(alert = key; "over: {message}"),
-        (_, FailureSeverity::Critical) => log::error!(alert = key; "{message}"),
-        _ => log::warn!(alert = key; "{message}"),
-    }
+    let (level, over) = match (alert.state, alert.severity) {
+        (AlertState::Resolved, _) => (log::Level::Info, "over: "),
+        (_, FailureSeverity::Critical) => (log::Level::Error, ""),
+        _ => (log::Level::Warn, ""),
+    };
+    log::log!(level, alert = key; "{over}{message}");
 }
 
 fn envelope(

@@ -83,6 +83,8 @@ impl NodeBuilder {
             trees: config.supervisors.clone(),
             nats: ConnectionStart::new(config)?,
             supervision: config.supervision.clone(),
+            detection: config.detection.clone(),
+            alerts: config.alerts.clone(),
             log_level: logger::level(),
         };
         let permissions = Permissions::none().map(Permissions::may_spawn);

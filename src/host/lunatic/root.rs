@@ -17,7 +17,7 @@ use super::store::StoreStart;
 use super::supervisor::{self, SupervisorStart};
 use super::sys::{self, Permissions, Pid, Received};
 use crate::config::SupervisionConfig;
-use crate::supervision::{Intensity, RestartHistory, SupervisorSpec};
+use crate::supervision::{AlertConfig, DetectionConfig, Intensity, RestartHistory, SupervisorSpec};
 
 /// What the root is told first.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub(super) struct RootStart {
     /// How to reach NATS; none for a node without.
     pub(super) nats: Option<ConnectionStart>,
     pub(super) supervision: SupervisionConfig,
+    pub(super) detection: DetectionConfig,
+    pub(super) alerts: AlertConfig,
     pub(super) log_level: u8,
 }
 
@@ -169,7 +171,7 @@ impl Root {
                 if publish || sys::lookup(names::LISTENED).is_some() {
                     sys::register(names::LISTENED, pid);
                 }
-                let SupervisionConfig { detection, alerts, .. } = self.start.supervision.clone();
+                let (detection, alerts) = (self.start.detection.clone(), self.start.alerts.clone());
                 mail::start(pid, &EventsStart { node_id, publish, detection, alerts, log_level });
             }
             Part::Supervisor => {

@@ -292,12 +292,13 @@ fn the_table_of_results_is_what_the_detector_does() {
         table.push('\n');
     }
     assert!(PAGE.contains(&table), "docs/DETECTION.md should have this table:\n\n{table}");
-    assert!(!table.contains("not found") && !table.contains("| 1 |\n"), "{table}");
+    let is_right = |row: &str| !row.contains("not found") && row.ends_with(" 0 |");
+    assert!(table.lines().skip(2).all(is_right), "{table}");
     // Other streams of the same kinds: the table is not a lucky one.
-    for seed in 1..=3 {
+    for seed in [0xD134_2543_DE82_EF95, 0x2545_F491_4F6C_DD1D] {
         for scenario in scenarios().iter().filter(|scenario| scenario.end <= END) {
-            let row = row(scenario, 0xD134_2543_DE82_EF95_u64.wrapping_mul(seed));
-            assert!(!row.contains("not found") && row.ends_with(" 0 |"), "seed {seed}: {row}");
+            let row = row(scenario, seed);
+            assert!(is_right(&row), "seed {seed}: {row}");
         }
     }
 }
