@@ -49,20 +49,12 @@ pub(super) fn process() {
             continue;
         }
         sys::read_message(&mut buffer);
-        match postcard::from_bytes(&buffer) {
-            Ok(EventsMail::Publish { subject, source, severity, payload, observed }) => {
-                events.publish(subject, source, severity, payload);
-                if let Some(observed) = observed {
-                    events.process(subject, &observed);
-                }
-            }
-            Ok(EventsMail::Tick) => events.tick(),
-            Ok(EventsMail::Watch { waiter }) => events.watch(waiter),
-            // Each event is handed to the connection before the next mail is read.
-            Ok(EventsMail::Flush { waiter }) => mail::answer(waiter, &Answer::Ok(&[])),
-            // An answer that came too late, or nothing of ours.
-            Ok(EventsMail::Reply) | Err(_) => {}
+        match buffer.first() {
+            // What the supervisor had to tell in one turn comes together, and goes on together.
+            Some(&sys::BATCH_KIND) => sys::parts(&buffer[1..]).for_each(|mail| events.mail(mail)),
+            _ => events.mail(&buffer),
         }
+        events.flush();
     }
 }
 
@@ -87,6 +79,23 @@ impl Events {
             .filter_map(|name| sys::lookup(&name))
             .filter(|&watcher| sys::exists(watcher))
             .collect()
+    }
+
+    fn mail(&mut self, bytes: &[u8]) {
+        match postcard::from_bytes(bytes) {
+            Ok(EventsMail::Publish { subject, source, severity, payload, observed }) => {
+                self.publish(subject, source, severity, payload);
+                if let Some(observed) = observed {
+                    self.process(subject, &observed);
+                }
+            }
+            Ok(EventsMail::Tick) => self.tick(),
+            Ok(EventsMail::Watch { waiter }) => self.watch(waiter),
+            // Each event is handed to the connection before the next mail is read.
+            Ok(EventsMail::Flush { waiter }) => mail::answer(waiter, &Answer::Ok(&[])),
+            // An answer that came too late, or nothing of ours.
+            Ok(EventsMail::Reply) | Err(_) => {}
+        }
     }
 
     fn watch(&mut self, waiter: Waiter) {
@@ -150,9 +159,14 @@ impl Events {
             Ok(body) => body,
             Err(error) => return log::error!(subject; "an event cannot be written: {error}"),
         };
-        // At once: an event that tells of a fault must not wait for the next one.
-        let sent = client.publish(subject, None, &body).and_then(|()| client.flush());
-        if let Err(error) = sent {
+        if let Err(error) = client.publish(subject, None, &body) {
+            self.lost.one_more(clock::now(), &error.to_string());
+        }
+    }
+
+    /// An event that tells of a fault must not wait for the next one.
+    fn flush(&mut self) {
+        if let Some(Err(error)) = self.client.as_mut().map(Client::flush) {
             self.lost.one_more(clock::now(), &error.to_string());
         }
     }

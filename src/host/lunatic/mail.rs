@@ -268,6 +268,15 @@ pub(crate) fn send<M: Serialize>(to: Pid, mail: &M) {
     sys::send_with(to, 0, |buffer| encode(mail, buffer));
 }
 
+/// Sends a mail together with others to the same process: see [`sys::post`].
+pub(crate) fn post<M: Serialize>(to: Pid, mail: &M) {
+    let written: Result<(), Infallible> = sys::post(to, |buffer| {
+        encode(mail, buffer);
+        Ok(())
+    });
+    let Ok(()) = written;
+}
+
 /// Answers a waiter.
 pub(crate) fn answer(waiter: Waiter, answer: &Answer<'_>) {
     sys::send_with(Pid(waiter.pid), waiter.tag, |buffer| {

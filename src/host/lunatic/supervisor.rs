@@ -655,7 +655,7 @@ impl SupervisorHost {
         let (subject, observed) = (subject.as_str(), Observed::of(event));
         let publish = EventsMail::Publish { subject, source, severity, payload, observed };
         if let Some(events) = listener {
-            mail::send(events, &publish);
+            mail::post(events, &publish);
         }
     }
 
@@ -665,7 +665,7 @@ impl SupervisorHost {
         let source = Some(event.agent_id().as_str());
         let (severity, observed) = (None, None);
         let publish = EventsMail::Publish { subject, source, severity, payload, observed };
-        mail::send(events, &publish);
+        mail::post(events, &publish);
     }
 
     /// Who is told of events. Where nobody listens they are not written, which is a quarter of what

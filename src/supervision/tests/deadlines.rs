@@ -1,5 +1,7 @@
 //! What happens when nothing happens.
 
+use std::collections::VecDeque;
+
 use super::*;
 
 #[test]
@@ -242,13 +244,16 @@ fn ten_thousand_agents_are_spread_over_time() {
         while sim.due().is_some_and(|due| due <= sim.now().at) {
             let now = sim.now();
             sim.supervisor.handle(now, Input::Tick);
-            for output in sim.outputs() {
+            // An answer is followed by those whose time has come.
+            let mut outputs = VecDeque::from(sim.outputs());
+            while let Some(output) = outputs.pop_front() {
                 this_time += 1;
                 match output {
                     Output::Ping { id, incarnation, seq } => {
                         pings += 1;
                         let figures = Figures::default();
                         sim.supervisor.handle(now, Input::Pong { id, incarnation, seq, figures });
+                        outputs.extend(sim.outputs());
                     }
                     Output::Event(SupervisionEvent::Health { .. }) => reports += 1,
                     other => panic!("{other:?}"),
@@ -259,5 +264,5 @@ fn ten_thousand_agents_are_spread_over_time() {
     }
     assert!((19_000..25_000).contains(&pings), "{pings}");
     assert!((9_000..=10_000).contains(&reports), "{reports}");
-    assert!(most < 400, "{most} pieces of work in 100 ms");
+    assert!(most < 1_000, "{most} pieces of work at once");
 }
