@@ -91,6 +91,40 @@ impl<T> MessageEnvelope<T> {
     }
 }
 
+/// Writes the envelope of an event whose payload is JSON already: the bytes that serde would write for
+/// it, without reading the payload again, since that is most of what it takes to tell of a death.
+/// `category` is `supervision` or `agent`.
+pub fn write_event(
+    buffer: &mut Vec<u8>,
+    random: [u8; 16],
+    source: &str,
+    timestamp: Timestamp,
+    category: &'static str,
+    severity: Option<FailureSeverity>,
+    payload: &[u8],
+) {
+    let mut id = uuid::Uuid::encode_buffer();
+    let id =
+        uuid::Builder::from_random_bytes(random).into_uuid().hyphenated().encode_lower(&mut id);
+    let mut text = |parts: &[&str]| {
+        parts.iter().for_each(|part| buffer.extend_from_slice(part.as_bytes()));
+    };
+    let source = Value::from(source).to_string();
+    text(&["{\"id\":\"", id, "\",\"correlation_id\":null,\"source\":", &source]);
+    text(&[
+        ",\"timestamp\":\"",
+        &timestamp.to_string(),
+        "\",\"metadata\":{\"event_category\":\"",
+        category,
+    ]);
+    if let Some(severity) = severity {
+        text(&["\",\"severity\":\"", &format!("{severity:?}")]);
+    }
+    text(&["\"},\"payload\":"]);
+    buffer.extend_from_slice(payload);
+    buffer.push(b'}');
+}
+
 /// What an envelope says of an event of supervision.
 pub(super) fn supervision_metadata(severity: Option<FailureSeverity>) -> Map<String, Value> {
     let mut metadata = category("supervision");
@@ -140,6 +174,35 @@ mod tests {
                 "source": "node-1", "timestamp": "2026-11-21T20:50:00.123456Z",
                 "metadata": {"event_category": "supervision", "severity": "High"}, "payload": {}})
         );
+    }
+
+    #[test]
+    fn an_event_is_written_as_serde_writes_it() {
+        let timestamp = Timestamp::from_epoch(Duration::from_micros(1_795_294_200_123_456));
+        let payload = json!({"Failure": {"agent_id": "a", "text": "\"\\\n"}});
+        let bytes = serde_json::to_vec(&payload).expect("serializes");
+        let written = |category, severity, source| {
+            let mut buffer = Vec::new();
+            write_event(&mut buffer, [9; 16], source, timestamp, category, severity, &bytes);
+            String::from_utf8(buffer).expect("text")
+        };
+        for severity in [None, Some(FailureSeverity::High), Some(FailureSeverity::Critical)] {
+            let envelope = MessageEnvelope::supervision_event(
+                [9; 16],
+                "node-1",
+                timestamp,
+                payload.clone(),
+                severity,
+            );
+            let expected = serde_json::to_string(&envelope).expect("serializes");
+            assert_eq!(written("supervision", severity, "node-1"), expected);
+        }
+        for source in ["a", "\"a\\\n"] {
+            let envelope =
+                MessageEnvelope::agent_event([9; 16], source, timestamp, payload.clone());
+            let expected = serde_json::to_string(&envelope).expect("serializes");
+            assert_eq!(written("agent", None, source), expected);
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub use body::{
     parse_agent_input, parse_body, Body, Content, EnvelopeHead, DEFAULT_MAX_BODY_BYTES,
 };
 pub use command::{AgentCommand, SystemMessage};
-pub use envelope::MessageEnvelope;
+pub use envelope::{write_event, MessageEnvelope};
 pub use event::{AgentEvent, AgentStatus};
 pub use headers::{HeaderError, Headers, StatusCode};
 pub use nats::NatsMessage;

@@ -2,7 +2,6 @@
 //! passes it on to processes of this node that watch. What is found in it goes the same way.
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::client::Client;
 use super::clock;
@@ -13,7 +12,7 @@ use super::observed::Observed;
 use super::sys::{self, Pid, Received};
 use super::timer::Timer;
 use crate::log_line::OnceAMinute;
-use crate::message::MessageEnvelope;
+use crate::message::write_event;
 use crate::supervision::{
     AlertConfig, AlertState, DetectionConfig, FailureSeverity, SupervisionEventProcessor,
     SupervisionFinding,
@@ -40,6 +39,7 @@ pub(super) fn process() {
         node_id: start.node_id,
         client: start.publish.then(Client::new),
         watchers: Events::registered_watchers(),
+        body: Vec::new(),
         lost: Lost::default(),
         processor: SupervisionEventProcessor::new(start.detection, start.alerts),
         timer: Timer::default(),
@@ -62,6 +62,8 @@ struct Events {
     node_id: String,
     client: Option<Client>,
     watchers: Vec<Pid>,
+    /// The envelope that is being written.
+    body: Vec<u8>,
     lost: Lost,
     processor: SupervisionEventProcessor,
     /// Alerts end some time after what they were about.
@@ -136,10 +138,9 @@ impl Events {
     fn tell_findings(&mut self) {
         while let Some(finding) = self.processor.poll_finding() {
             log_alert(&finding);
-            let severity = format!("{:?}", finding.severity());
             // Our own types can always be written as JSON.
             let payload = serde_json::to_vec(&finding).unwrap_or_default();
-            self.publish(&finding.subject(), None, Some(&severity), &payload);
+            self.publish(&finding.subject(), None, Some(finding.severity()), &payload);
         }
         self.timer.arm(self.processor.next_deadline(), || EventsMail::Tick);
     }
@@ -148,18 +149,21 @@ impl Events {
         &mut self,
         subject: &str,
         source: Option<&str>,
-        severity: Option<&str>,
+        severity: Option<FailureSeverity>,
         payload: &[u8],
     ) {
         for &watcher in &self.watchers {
             mail::send(watcher, &MainMail::Event { subject, payload });
         }
         let Some(client) = self.client.as_mut() else { return };
-        let body = match envelope(&self.node_id, source, severity, payload) {
-            Ok(body) => body,
-            Err(error) => return log::error!(subject; "an event cannot be written: {error}"),
+        let (category, source) = match source {
+            Some(agent) => ("agent", agent),
+            None => ("supervision", self.node_id.as_str()),
         };
-        if let Err(error) = client.publish(subject, None, &body) {
+        let (random, now) = (clock::random(), clock::timestamp());
+        self.body.clear();
+        write_event(&mut self.body, random, source, now, category, severity, payload);
+        if let Err(error) = client.publish(subject, None, &self.body) {
             self.lost.one_more(clock::now(), &error.to_string());
         }
     }
@@ -185,24 +189,6 @@ fn log_alert(finding: &SupervisionFinding) {
         _ => (log::Level::Warn, ""),
     };
     log::log!(level, alert = key; "{over}{message}");
-}
-
-fn envelope(
-    node_id: &str,
-    source: Option<&str>,
-    severity: Option<&str>,
-    payload: &[u8],
-) -> Result<Vec<u8>, serde_json::Error> {
-    let payload: &RawValue = serde_json::from_slice(payload)?;
-    let (id, now) = (clock::random(), clock::timestamp());
-    let mut envelope = match source {
-        Some(agent) => MessageEnvelope::agent_event(id, agent, now, payload),
-        None => MessageEnvelope::supervision_event(id, node_id, now, payload, None),
-    };
-    if let Some(severity) = severity {
-        envelope = envelope.with_metadata("severity", severity);
-    }
-    serde_json::to_vec(&envelope)
 }
 
 /// Counts events that NATS did not take, and says so at most once a minute.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::observed::Observed;
 use super::sys::{self, Pid, Received};
-use crate::supervision::{ChildSpec, FailureType, Figures, SupervisorSpec};
+use crate::supervision::{ChildSpec, FailureSeverity, FailureType, Figures, SupervisorSpec};
 use crate::text::utf8;
 
 /// The first byte of an answer; the first variant of each mail enum is held free for it.
@@ -213,7 +213,7 @@ pub(crate) enum EventsMail<'a> {
     Publish {
         subject: &'a str,
         source: Option<&'a str>,
-        severity: Option<&'a str>,
+        severity: Option<FailureSeverity>,
         #[serde(with = "serde_bytes")]
         payload: &'a [u8],
         observed: Option<Observed<'a>>,

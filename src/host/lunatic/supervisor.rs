@@ -648,8 +648,7 @@ impl SupervisorHost {
             return;
         }
         let subject = event.subject();
-        let severity = event.severity().map(|severity| format!("{severity:?}"));
-        let (severity, payload) = (severity.as_deref(), &to_json(event));
+        let (severity, payload) = (event.severity(), &to_json(event));
         log::debug!(subject = subject.as_str(); "{}", String::from_utf8_lossy(payload));
         let source = None;
         let (subject, observed) = (subject.as_str(), Observed::of(event));
