@@ -536,6 +536,9 @@ impl SupervisorHost {
 
     /// What an operator without NATS has to know: an agent died, or was given up.
     fn log_failure(&self, event: &SupervisionEvent) {
+        if let SupervisionEvent::Escalation { supervisor_id, reason, .. } = event {
+            return log::error!(supervisor = supervisor_id.as_str(); "gave up: {reason}");
+        }
         let SupervisionEvent::Failure { agent_id, incarnation, severity, context, .. } = event
         else {
             return;
