@@ -910,6 +910,18 @@ fn supervisors_have_their_children_in_the_order_of_the_file() {
 }
 
 #[test]
+fn the_tree_of_the_readme_is_right() {
+    let readme = include_str!("../../README.md");
+    let shown = readme.split("```toml\n").find(|block| block.starts_with("[[supervisors]]"));
+    let shown = shown.and_then(|block| block.split("```").next()).expect("a block of the README");
+    let config = load(shown).expect("it is right");
+    let names: Vec<&str> =
+        config.supervisors[0].agents().iter().map(|agent| agent.id.as_str()).collect();
+    assert_eq!(names, ["source", "sink"]);
+    assert_eq!(config.check(&["echo", "state"]), Ok(()));
+}
+
+#[test]
 fn what_is_wrong_with_a_supervisor_is_told_with_its_line() {
     let cases = [
         ("[[supervisors]]\nstrategy = \"one_for_one\"", "n.toml:1: supervisors: a supervisor needs an id"),

@@ -137,7 +137,7 @@ async fn spawn_shows_and_stops_an_agent() {
     assert_eq!(spawned, json!({"agent_id": "a", "node_id": "n1", "incarnation": 1}));
     let agent = client.agent_is("a", "Running", SOON).await;
     assert_eq!(agent["counters"]["errors"], 0);
-    let expected = json!({"agent_id": "a", "agent_type": "state", "status": "Running",
+    let expected = json!({"agent_id": "a", "agent_type": "state", "supervisor": "agents", "status": "Running",
         "incarnation": 1, "restarts": 0});
     assert_eq!(without_counters(agent), expected);
     let status = client.command(json!("Status")).await;

@@ -144,7 +144,7 @@ async fn each_of_six_deaths_takes_one_agent_of_a_hundred() {
     for agent in listed {
         let at = ids.iter().position(|id| agent["agent_id"] == *id).expect("one of ours");
         let died = u64::from(at % 13 == 7 && at < 7 + 13 * 6);
-        let expected = json!({"agent_id": ids[at], "agent_type": "chaos", "status": "Running",
+        let expected = json!({"agent_id": ids[at], "agent_type": "chaos", "supervisor": "agents", "status": "Running",
             "incarnation": incarnations[at] + died, "restarts": died});
         assert_eq!(without_counters(agent), expected);
     }
