@@ -57,7 +57,7 @@ pub(super) enum End {
     /// There were too many restarts.
     GaveUp { level: u32 },
     /// A child did not start when it was started for the first time.
-    NotStarted { child: Key },
+    NotStarted,
 }
 
 /// What is to be done, in this order.
@@ -279,7 +279,7 @@ impl Group {
             State::Starting(Why::Order) => {
                 slot.state = State::Down;
                 if self.doing == Doing::Starting {
-                    self.doing = Doing::Stopping(End::NotStarted { child: key.clone() });
+                    self.doing = Doing::Stopping(End::NotStarted);
                 } else if !matches!(self.doing, Doing::Stopping(_)) {
                     // As OTP does: what comes after it is started with it, when its turn comes again.
                     if let Doing::Raising { .. } = self.doing {

@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::{Backoff, Intensity, SpawnLimits};
 use crate::agent::{AgentConfig, RestartType};
 use crate::message::Subject;
+use crate::time::Instant;
 
 /// What a supervisor keeps to.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +70,15 @@ pub enum Shutdown {
 impl Shutdown {
     /// OTP's default for workers: 5 s.
     pub const AGENT: Self = Self::Grace(Duration::from_secs(5));
+
+    /// When a child that is stopped now is killed; nothing for one that may take its time.
+    pub(super) fn kill_at(self, now: Instant) -> Option<Instant> {
+        match self {
+            Self::Kill => Some(now),
+            Self::Grace(grace) => Some(now + grace),
+            Self::Infinity => None,
+        }
+    }
 }
 
 /// A supervisor of a declared tree. Unlike the dynamic agents of a node, which are restarted and

@@ -321,9 +321,9 @@ impl Supervisor {
         let key = Key::Agent(id.clone());
         let exit = if diagnosis.normal { Exit::Normal } else { Exit::Failed };
         let verdict = node.group.ended(now.at, &key, exit, random);
-        let returns = verdict == Verdict::Restart || node.group.may_return(&key);
+        let returns = verdict != Verdict::Nothing || node.group.may_return(&key);
         child.attempt = node.group.attempt();
-        if verdict != Verdict::Nothing || returns {
+        if returns {
             child.down_since.get_or_insert(now.at);
         }
         let severity = match verdict {
@@ -348,7 +348,7 @@ impl Supervisor {
         if let Some(child) = self.children.get_mut(id) {
             if matches!(child.status, AgentStatus::Terminated | AgentStatus::Failed) {
                 // It was stopped by hand meanwhile, or the whole tree was given up.
-            } else if verdict != Verdict::Nothing || returns {
+            } else if returns {
                 self.out.status_of(id, dead, &mut child.status, AgentStatus::Restarting);
             } else {
                 self.rests(id, &reason);
@@ -483,11 +483,7 @@ impl Supervisor {
     /// Stops what is below a supervisor, at the latest when its own parent wants it.
     fn stop_group(&mut self, now: Now, id: &str, above: Option<Instant>) {
         if let Some(node) = self.tree.nodes.get_mut(id) {
-            let own = match node.shutdown {
-                Shutdown::Kill => Some(now.at),
-                Shutdown::Grace(grace) => Some(now.at + grace),
-                Shutdown::Infinity => None,
-            };
+            let own = node.shutdown.kill_at(now.at);
             let earlier = node.stop_by;
             node.stop_by = [own, above, earlier].into_iter().flatten().min();
             let stop_by = node.stop_by;
@@ -511,12 +507,7 @@ impl Supervisor {
         let stop_by = self.tree.nodes.get(supervisor).and_then(|node| node.stop_by);
         let Some(child) = self.children.get_mut(id) else { return };
         let shutdown = child.place.as_ref().map_or(Shutdown::AGENT, |place| place.shutdown);
-        let own = match shutdown {
-            Shutdown::Kill => Some(now.at),
-            Shutdown::Grace(grace) => Some(now.at + grace),
-            Shutdown::Infinity => None,
-        };
-        let kill_at = [own, stop_by].into_iter().flatten().min();
+        let kill_at = [shutdown.kill_at(now.at), stop_by].into_iter().flatten().min();
         if kill_at.is_some_and(|at| at <= now.at) {
             let again_at = Some(now.at + self.config.stop_grace);
             // Killed as it was declared, which is not the same as for having been slow.
@@ -552,7 +543,7 @@ impl Supervisor {
         let exit = match &end {
             End::Stopped => Exit::Normal,
             End::GaveUp { level } => Exit::GaveUp { level: *level },
-            End::NotStarted { .. } => Exit::Failed,
+            End::NotStarted => Exit::Failed,
         };
         let Some(node) = self.tree.nodes.get_mut(id) else { return };
         if let Some(parent) = node.parent.clone() {
@@ -573,7 +564,7 @@ impl Supervisor {
         let level = match end {
             End::Stopped => return,
             End::GaveUp { level } => level + 1,
-            End::NotStarted { .. } => 1,
+            End::NotStarted => 1,
         };
         match node.history.next_attempt(now.at, self.config.intensity) {
             Some(attempt) => {
