@@ -6,6 +6,9 @@ pub mod lunatic;
 #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
 pub use lunatic::program::main;
 
+#[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
+pub mod native;
+
 use crate::agent::AgentId;
 
 /// Random bytes from the system: for the hosts, which hand them to the core.

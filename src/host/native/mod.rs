@@ -1,0 +1,1 @@
+//! Agents as tokio tasks, on any target with `std`.
