@@ -12,7 +12,7 @@ use super::agent;
 use super::mail::{self, SupervisorMail};
 use super::sys::{self, Permissions, Pid};
 
-/// The most that wait with one memory limit: as many agents may die at once without waiting for
+/// The most that wait with one memory limit, and not more than agents were started with it: as many may die at once without waiting for
 /// the runtime. Worst case some 40 KB each.
 const PER_LIMIT: usize = 16;
 /// New ones are made once so many are missing: not one for each start, which would take the machine's
@@ -32,6 +32,9 @@ pub(super) struct Spares {
 
 struct Limit {
     memory_mb: u32,
+    /// How often it was asked for, up to [`PER_LIMIT`]: as many are kept, so that a limit that comes
+    /// and goes costs no more than one process for each of its agents.
+    asked: usize,
     waiting: Vec<Pid>,
     /// How many the nursery was asked for and has not brought yet.
     ordered: usize,
@@ -43,13 +46,15 @@ impl Spares {
         let at = self.limits.iter().position(|limit| limit.memory_mb == memory_mb);
         let mut limit = match at {
             Some(at) => self.limits.remove(at),
-            None => Limit { memory_mb, waiting: Vec::new(), ordered: 0 },
+            None => Limit { memory_mb, asked: 0, waiting: Vec::new(), ordered: 0 },
         };
         // One that anybody killed is of no use; that it died comes by its link, and means nothing then.
         let taken = std::iter::from_fn(|| limit.waiting.pop()).find(|&pid| sys::exists(pid));
+        limit.asked = (limit.asked + 1).min(PER_LIMIT);
         let there = limit.waiting.len() + limit.ordered;
-        if there + BATCH <= PER_LIMIT && self.order(memory_mb, PER_LIMIT - there) {
-            limit.ordered = PER_LIMIT - limit.waiting.len();
+        let missing = limit.asked.saturating_sub(there);
+        if (there == 0 || missing >= BATCH) && self.order(memory_mb, missing) {
+            limit.ordered += missing;
         }
         self.limits.push(limit);
         if self.limits.len() > MAX_LIMITS {
