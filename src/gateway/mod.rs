@@ -12,14 +12,15 @@
 //! asker ── Stop a ──▶ n1 (agent.command)           n1 has no agent a
 //!                     n1 ── Locate a ──▶ all nodes (agent.command.all)
 //!                     n1 ◀── a is on n2 ── n2      the others are silent
-//!                     n1 ── Stop a ──▶ n2 (agent.command.n2), with the asker's reply subject
-//! asker ◀─────────────── Ok ────────── n2
+//!                     n1 ── Stop a ──▶ n2 (agent.command.n2)
+//! asker ◀── Ok ────── n1 ◀── Ok ────── n2
 //! ```
 //!
 //! Nothing is forwarded twice: what came by `agent.command.all` or `agent.command.<node_id>` stays
 //! where it is. An agent is looked for before the command is sent, so that a command is done by one
 //! node at the most, and the silence that means "unknown" has nothing to do with how long an agent
-//! takes.
+//! takes. The answer goes back by the node that forwards, since only that one is told by NATS if the
+//! owner has ended meanwhile: so who asks is answered in any case.
 
 mod bad_input;
 #[cfg(test)]
@@ -109,8 +110,12 @@ pub enum Input<'a> {
         /// What it says.
         body: &'a [u8],
     },
-    /// No (further) reply can come to a request: nobody listens, the connection broke, or NATS does
-    /// not permit it.
+    /// Nobody listens where a request went: NATS says so.
+    NoResponders {
+        /// Under which tag.
+        tag: u64,
+    },
+    /// No (further) reply can come to a request: the connection broke, or NATS does not permit it.
     NoReply {
         /// Under which tag.
         tag: u64,
@@ -124,6 +129,8 @@ pub enum Input<'a> {
     },
     /// It may be time: see [`Output::Wait`].
     Tick,
+    /// The node ends soon: what other nodes were given has to be answered by then.
+    Finish,
 }
 
 /// What a host is to do.
@@ -265,6 +272,8 @@ enum Question {
     Agent { agent_id: AgentId },
     /// Which node has an agent. The command goes there; if it is empty, only the node is wanted.
     Owner { agent_id: AgentId, command: Vec<u8> },
+    /// The node that has the agent was given the command: its answer goes out as it is.
+    Forwarded { agent_id: AgentId, node_id: String },
 }
 
 const LOCATE: &str = "Locate";
@@ -283,6 +292,8 @@ impl Gateway {
     pub const AGENT_TIMEOUT: Duration = Duration::from_secs(30);
     /// How long the other nodes may take to say that they have an agent.
     pub const OWNER_TIMEOUT: Duration = Duration::from_millis(500);
+    /// How long the node that has an agent may take for a command: longer than its own agents may.
+    pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(31);
 
     /// The tag of what nobody waits for.
     const NOBODY: u64 = 0;
@@ -336,10 +347,12 @@ impl Gateway {
             Input::Refused { tag, code, message } => self.refused(now, tag, code, message),
             Input::NotAsked { tag, error, command } => self.not_asked(now, tag, error, command),
             Input::Gone { tag, comes_back } => self.gone(tag, comes_back),
-            Input::Reply { tag, body } => self.replied(tag, body),
-            Input::NoReply { tag } => self.has_no_owner(now, tag),
+            Input::Reply { tag, body } => self.replied(now, tag, body),
+            Input::NoResponders { tag } => self.no_reply(now, tag, true),
+            Input::NoReply { tag } => self.no_reply(now, tag, false),
             Input::BadInput { subject, error } => self.bad_input.count(now, subject, error),
             Input::Tick => self.tick(now),
+            Input::Finish => self.finish(now),
         }
     }
 
@@ -477,11 +490,14 @@ impl Gateway {
             return Err(WireError::new(ErrorCode::Capacity, text));
         }
         self.last_tag += 1;
-        let (tag, deadline) = (self.last_tag, now + timeout);
+        self.insert(self.last_tag, asker, question, now + timeout);
+        Ok(self.last_tag)
+    }
+
+    fn insert(&mut self, tag: u64, asker: Asker, question: Question, deadline: Instant) {
         self.pending.insert(tag, Pending { asker, deadline, question });
         let at = self.deadlines.partition_point(|one| *one < (deadline, tag));
         self.deadlines.insert(at, (deadline, tag));
-        Ok(tag)
     }
 
     fn forget(&mut self, tag: u64) -> Option<Pending> {
@@ -600,7 +616,7 @@ impl Gateway {
         self.outputs.push_back(Output::Request { tag, subject, body });
     }
 
-    fn replied(&mut self, tag: u64, body: &[u8]) {
+    fn replied(&mut self, now: Instant, tag: u64, body: &[u8]) {
         if tag == Self::NAMESAKES {
             self.namesakes += 1;
             if self.namesakes == 2 {
@@ -613,26 +629,76 @@ impl Gateway {
             return;
         }
         let owner = match self.pending.get(&tag).map(|pending| &pending.question) {
-            Some(Question::Owner { agent_id, .. }) => read_owner(agent_id, body),
+            Some(Question::Owner { agent_id, .. }) => match read_owner(agent_id, body) {
+                Some(node_id) => node_id,
+                // Not the answer of a node that has it: that one's may still come.
+                None => return,
+            },
+            Some(Question::Forwarded { .. }) => String::new(),
             _ => return,
         };
-        // Something else than the answer of a node that has it: that one's may still come.
-        let Some(node_id) = owner else { return };
         let Some(Pending { asker, question, .. }) = self.forget(tag) else { return };
-        let Question::Owner { agent_id, command } = question else { return };
-        if command.is_empty() {
-            return self.reply_ok(asker, located(&agent_id, &node_id).as_bytes());
+        match question {
+            Question::Owner { agent_id, command } if command.is_empty() => {
+                self.reply_ok(asker, located(&agent_id, &owner).as_bytes());
+            }
+            Question::Owner { agent_id, command } => {
+                self.forward(now, asker, agent_id, owner, command);
+            }
+            _ => self.reply(asker.reply, body.to_vec()),
         }
-        let (subject, reply) = (Subject::agent_command_node(&node_id), asker.reply);
-        self.outputs.push_back(Output::Publish { subject, reply, body: command });
     }
 
-    /// No node has the agent, or none that says so in time.
-    fn has_no_owner(&mut self, now: Instant, tag: u64) {
-        let Some(Pending { question: Question::Owner { .. }, .. }) = self.pending.get(&tag) else {
-            return;
+    fn forward(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        agent_id: AgentId,
+        node_id: String,
+        body: Vec<u8>,
+    ) {
+        let subject = Subject::agent_command_node(&node_id);
+        if asker.reply.is_none() {
+            return self.outputs.push_back(Output::Publish { subject, reply: None, body });
+        }
+        let question = Question::Forwarded { agent_id, node_id };
+        // There is room: what this comes from was just forgotten.
+        let Ok(tag) = self.expect(now, asker, question, Self::FORWARD_TIMEOUT) else { return };
+        self.outputs.push_back(Output::Request { tag, subject, body });
+    }
+
+    /// What was asked of other nodes is not answered, and will not be.
+    fn no_reply(&mut self, now: Instant, tag: u64, nobody_listens: bool) {
+        let question = self.pending.get(&tag).map(|pending| &pending.question);
+        let error = match question {
+            Some(Question::Owner { .. }) => return self.give_up(now, tag),
+            Some(Question::Forwarded { agent_id, node_id }) => match nobody_listens {
+                true => {
+                    let text = format!("agent {agent_id} was on node {node_id}, which has ended");
+                    WireError::new(ErrorCode::UnknownAgent, text)
+                }
+                false => {
+                    let text = format!("NATS was lost before node {node_id} answered");
+                    WireError::new(ErrorCode::Timeout, text)
+                }
+            },
+            _ => return,
         };
-        self.give_up(now, tag);
+        if let Some(Pending { asker, .. }) = self.forget(tag) {
+            self.reply(asker.reply, encode_error(&error));
+        }
+    }
+
+    fn finish(&mut self, now: Instant) {
+        let is_forwarded =
+            |(_, one): &(&u64, &Pending)| matches!(one.question, Question::Forwarded { .. });
+        let tags: Vec<u64> =
+            self.pending.iter().filter(is_forwarded).map(|(&tag, _)| tag).collect();
+        for tag in tags {
+            if let Some(Pending { asker, question, deadline }) = self.forget(tag) {
+                self.insert(tag, asker, question, deadline.min(now + Self::OWNER_TIMEOUT));
+            }
+        }
     }
 
     fn tick(&mut self, now: Instant) {
@@ -657,6 +723,9 @@ impl Gateway {
             }
             Question::Named { .. } if way == Way::All => return,
             Question::Agent { agent_id } => format!("agent {agent_id} did not answer within 30 s"),
+            Question::Forwarded { agent_id, node_id } => {
+                format!("node {node_id} did not answer in time for agent {agent_id}")
+            }
             _ => "the agent supervisor did not answer within 10 s".to_owned(),
         };
         self.reply(reply, encode_error(&WireError::new(ErrorCode::Timeout, text)));

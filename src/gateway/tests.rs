@@ -283,12 +283,15 @@ fn what_this_node_does_not_have_is_looked_for_and_sent_to_its_owner() {
         assert_eq!(looked, [locate], "{body}");
         assert_eq!(harness.deadline(), Some(Gateway::OWNER_TIMEOUT));
         assert!(!harness.gateway.is_idle());
-        assert_eq!(harness.reply(3, ON_N2), [format!("publish agent.command.n2 (r) {body}")]);
-        // From here on it is between the two others.
-        assert!(harness.gateway.is_idle());
+        assert_eq!(harness.reply(3, ON_N2), [format!("request 4 agent.command.n2 {body}")]);
+        assert_eq!(harness.deadline(), Some(Gateway::FORWARD_TIMEOUT));
+        assert_eq!(harness.gateway.held, 0, "it is there");
         assert_eq!(harness.reply(3, r#"{"Ok":{"agent_id":"a","node_id":"n3"}}"#), [""; 0]);
-        assert_eq!(harness.after(Duration::from_secs(60)), [""; 0]);
-        assert_eq!((harness.bad_input(), harness.gateway.held), (0, 0));
+        // Whatever the other node says goes out as it is.
+        assert_eq!(harness.reply(4, "{\"Ok\": 1}"), ["publish r {\"Ok\": 1}"]);
+        assert_eq!(harness.reply(4, "{\"Ok\": 1}"), [""; 0]);
+        assert!(harness.gateway.is_idle());
+        assert_eq!((harness.deadline(), harness.bad_input()), (None, 0));
     }
     // Who only wants to know where it is has the answer with that.
     let mut harness = Harness::new();
@@ -303,6 +306,42 @@ fn what_this_node_does_not_have_is_looked_for_and_sent_to_its_owner() {
     harness.refused(4, ErrorCode::UnknownAgent);
     let sent = harness.reply(5, ON_N2);
     assert_eq!(sent, [r#"publish agent.command.n2 {"Stop":{"agent_id":"a"}}"#]);
+    assert!(harness.gateway.is_idle());
+}
+
+/// A gateway that has handed an `Input` to its owner, under tag 4.
+fn forwarded() -> Harness {
+    let mut harness = Harness::new();
+    harness.message("agent.command", INPUT);
+    harness.not_asked(2, ErrorCode::UnknownAgent, INPUT);
+    assert_eq!(harness.reply(3, ON_N2), [format!("request 4 agent.command.n2 {INPUT}")]);
+    harness
+}
+
+#[test]
+fn who_asks_is_answered_also_if_the_owner_is_not_there_any_more() {
+    let error = |code: &str, message: &str| {
+        format!(r#"publish r {{"Err":{{"code":"{code}","message":"{message}"}}}}"#)
+    };
+    let ended = error("unknown_agent", "agent a was on node n2, which has ended");
+    assert_eq!(forwarded().tell(Input::NoResponders { tag: 4 }), [ended]);
+    let lost = error("timeout", "NATS was lost before node n2 answered");
+    assert_eq!(forwarded().tell(Input::NoReply { tag: 4 }), [lost]);
+    let late = error("timeout", "node n2 did not answer in time for agent a");
+    let mut harness = forwarded();
+    assert_eq!(harness.after(Gateway::FORWARD_TIMEOUT - Duration::from_millis(1)), [""; 0]);
+    assert_eq!(harness.after(Duration::from_millis(1)), [late.as_str()]);
+    assert_eq!((harness.reply(4, "{}"), harness.bad_input()), (Vec::new(), 0));
+    // And if this node ends itself.
+    let mut harness = forwarded();
+    assert_eq!(harness.tell(Input::Finish), [""; 0]);
+    assert_eq!(harness.deadline(), Some(Gateway::OWNER_TIMEOUT));
+    assert_eq!(harness.after(Gateway::OWNER_TIMEOUT), [late]);
+    assert!(harness.gateway.is_idle());
+    // What is asked here has its own time.
+    harness.message("agent.command", "\"Status\"");
+    harness.tell(Input::Finish);
+    assert_eq!(harness.deadline(), Some(Gateway::SUPERVISOR_TIMEOUT));
 }
 
 type Reply = crate::message::Reply<Located>;
@@ -322,7 +361,7 @@ fn half_a_second_of_silence_is_an_unknown_agent() {
     harness.not_asked(4, ErrorCode::UnknownAgent, INPUT);
     assert_eq!(harness.gateway.held, INPUT.len());
     assert_eq!(harness.tell(Input::NoReply { tag: 5 }), [NOWHERE]);
-    assert_eq!(harness.tell(Input::NoReply { tag: 5 }), [""; 0]);
+    assert_eq!(harness.tell(Input::NoResponders { tag: 5 }), [""; 0]);
     assert_eq!((harness.bad_input(), harness.gateway.held), (2, 0));
     // What is asked within the node has no such end.
     harness.message("agent.command", "\"Status\"");

@@ -240,7 +240,7 @@ impl GatewayHost {
         if tag == ANSWERS {
             match self.client.answered_request(message) {
                 Some((tag, true)) => self.tell(Input::Reply { tag, body }),
-                Some((tag, false)) => self.tell(Input::NoReply { tag }),
+                Some((tag, false)) => self.tell(Input::NoResponders { tag }),
                 // To a connection before this one.
                 None => {}
             }
@@ -262,6 +262,7 @@ impl GatewayHost {
             Ok(GatewayMail::Finish { waiter }) => {
                 // No agent is left: who asked one, and has no answer yet, gets none.
                 std::mem::take(&mut self.asked).iter().for_each(|one| self.is_gone(one));
+                self.tell(Input::Finish);
                 self.finishing = Some(waiter);
             }
             Err(error) => log::error!("a mail cannot be read: {error}"),
