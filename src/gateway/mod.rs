@@ -630,9 +630,11 @@ impl Gateway {
         }
         let owner = match self.pending.get(&tag).map(|pending| &pending.question) {
             Some(Question::Owner { agent_id, .. }) => match read_owner(agent_id, body) {
-                Some(node_id) => node_id,
+                // This node was looked at first. It may know an agent that has failed, and runs on
+                // another.
+                Some(node_id) if node_id != self.node_id => node_id,
                 // Not the answer of a node that has it: that one's may still come.
-                None => return,
+                _ => return,
             },
             Some(Question::Forwarded { .. }) => String::new(),
             _ => return,
