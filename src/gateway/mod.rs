@@ -302,7 +302,8 @@ impl Gateway {
     /// The longest answer to that who has an agent: two ids and their braces.
     const MAX_LOCATED: usize = 512;
 
-    /// The gateway of a node on a `host`: `lunatic` or `native`.
+    /// The gateway of a node on a `host`: `lunatic` or `native`. Its first output is a request that asks
+    /// who has this node's name: for a host that is connected, or keeps what it publishes until it is.
     pub fn new(node_id: impl Into<String>, host: &'static str) -> Self {
         let node_id = node_id.into();
         let ask_for_namesakes = Output::Request {
