@@ -88,6 +88,13 @@ pub fn monitor(pid: Pid) {
     unsafe { api::process::monitor(pid.0) }
 }
 
+/// Links this process and another one, under a tag that both know the death of the other by. If the
+/// other is dead already, this one learns so as it would have then.
+pub fn link(pid: Pid, tag: i64) {
+    // SAFETY: any numbers may be named.
+    unsafe { api::process::link(tag, pid.0) }
+}
+
 /// From now on a linked process that dies is a message, not this process's own death.
 pub fn trap_link_deaths() {
     // SAFETY: takes a flag.
