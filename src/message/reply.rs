@@ -34,7 +34,7 @@ pub enum ErrorCode {
     BadShape,
     /// An agent id breaks its rule.
     BadId,
-    /// There is no such agent on this node.
+    /// There is no such agent on the node that was asked, or on any where all were.
     UnknownAgent,
     /// There is no such type of agent on this node.
     UnknownType,
@@ -174,6 +174,15 @@ pub struct Spawned {
 pub struct Stopped {
     /// The agent that was stopped.
     pub agent_id: AgentId,
+}
+
+/// The answer to `Locate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Located {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// The node that it is on.
+    pub node_id: String,
 }
 
 /// The answer to `Ping`.
