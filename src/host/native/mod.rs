@@ -1,1 +1,3 @@
 //! Agents as tokio tasks, on any target with `std`.
+
+pub mod nats;
