@@ -42,6 +42,8 @@ pub(crate) mod root {
     pub use super::lunatic::wasm_nats;
 
     #[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
+    pub use super::native::nats as native_nats;
+    #[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
     pub use super::native::nats::{
         ConnectionState, ConnectionStats, NatsConfig, NatsConnection, NatsError, Subscription,
     };
