@@ -11,6 +11,7 @@ pub mod memory;
 pub mod message;
 #[cfg(feature = "wasm-nats")]
 pub mod nats;
+pub mod node;
 mod secret;
 pub mod supervision;
 pub mod surroundings;
