@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rust_wasm_lunatic_nats::{
-    Agent, Context, Error, MailboxLimits, Message, NodeEvent, NodeHandle, RequestError, Result,
-    SendError,
+    Agent, AgentConfig, Context, Error, MailboxLimits, Message, NodeEvent, NodeHandle,
+    RequestError, Result, SendError,
 };
 use serde_json::{json, Value};
 
@@ -26,7 +26,8 @@ fn full(error: Error) -> (usize, usize) {
 
 /// Sends until the mailbox is full; how many it took. Its agent handles the first one meanwhile.
 fn fill(node: &mut NodeHandle, name: &str, payload: &Value) -> (usize, Error) {
-    node.send(&id(name), &json!({ "sleep_ms": 1_500 })).unwrap();
+    node.spawn(&AgentConfig { timeout_ms: 60_000, ..config(name, "probe") }).unwrap();
+    node.send(&id(name), &json!({ "sleep_ms": 1_000 })).unwrap();
     // Taken out, so that it counts no more.
     sleep(Duration::from_millis(200));
     for sent in 0.. {
@@ -40,7 +41,6 @@ fn fill(node: &mut NodeHandle, name: &str, payload: &Value) -> (usize, Error) {
 #[test]
 fn a_mailbox_takes_so_many_messages_and_says_when_it_is_full() {
     let mut node = small("full", MailboxLimits { messages: 10, ..Default::default() });
-    node.spawn(&config("a", "probe")).unwrap();
     let (sent, error) = fill(&mut node, "a", &json!("x"));
     let text = error.to_string();
     assert!(
@@ -63,7 +63,6 @@ fn a_mailbox_takes_so_many_messages_and_says_when_it_is_full() {
 #[test]
 fn a_mailbox_takes_so_many_bytes() {
     let mut node = small("bytes", MailboxLimits { bytes: 10_000, ..Default::default() });
-    node.spawn(&config("a", "probe")).unwrap();
     // With tag and length 1,000 bytes each.
     let (sent, error) = fill(&mut node, "a", &json!("x".repeat(995)));
     assert_eq!((sent, full(error)), (10, (16_384, 10_000)));

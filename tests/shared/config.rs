@@ -5,7 +5,7 @@ use std::time::Duration;
 use rust_wasm_lunatic_nats::{AgentId, Node, NodeConfig};
 use serde_json::json;
 
-use crate::support::{ask, config, data_dir, host_test, id, node_with};
+use crate::support::{ask, config, data_dir, event, host_test, id, node_with};
 
 #[host_test]
 fn the_agents_of_a_config_run_when_the_node_has_started() {
@@ -17,6 +17,7 @@ fn the_agents_of_a_config_run_when_the_node_has_started() {
         assert_eq!(ask(&mut node, &format!("e-{n}"), json!(n)).unwrap(), json!(n));
     }
     node.stop(&id("e-20")).unwrap();
+    event(&mut node, |event| event.get("Terminated").map(|_| ()));
     assert_eq!(node.shutdown(Duration::from_secs(5)).unwrap().stopped, 19);
 }
 
