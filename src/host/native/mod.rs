@@ -36,6 +36,7 @@ mod events;
 mod joined;
 mod logger;
 mod mailbox;
+pub mod nats;
 mod node;
 mod panics;
 mod parts;

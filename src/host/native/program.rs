@@ -3,8 +3,11 @@
 use std::process::ExitCode;
 
 use super::node::NodeHandle;
-use crate::config::NodeConfig;
+use crate::config::{NatsClient, NodeConfig};
 use crate::error::{Error, Result};
+
+/// How this host speaks to NATS.
+pub(in crate::host) const NATS: NatsClient = super::nats::CLIENT;
 
 /// What is said of a file that cannot be found.
 pub(in crate::host) const ABOUT_FILES: &str = "";

@@ -77,7 +77,7 @@ pub(super) fn load(flags: &NodeFlags) -> Result<LoadedConfig, String> {
     let text = flags.config.as_deref().map(read_file).transpose()?;
     let file = text.as_ref().map(|(name, text)| ConfigFile { name, text });
     let env = |name: &str| std::env::var(name).ok();
-    let sources = Sources { file, env: &env, flags };
+    let sources = Sources { file, env: &env, flags, nats: host::NATS };
     NodeConfig::load(sources, clock::random()).map_err(|error| error.to_string())
 }
 

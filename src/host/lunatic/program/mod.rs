@@ -5,13 +5,16 @@ mod bench;
 use std::process::ExitCode;
 
 use super::node::NodeHandle;
-use crate::config::NodeConfig;
+use crate::config::{NatsClient, NodeConfig};
 use crate::error::Result;
 
 /// The program's entry. `lunatic run` says 0 whatever this returns: what counts is the last line.
 pub fn main() -> ExitCode {
     crate::host::program::main()
 }
+
+/// How this host speaks to NATS.
+pub(in crate::host) const NATS: NatsClient = NatsClient::WEBSOCKET;
 
 /// What is said of a file that cannot be found.
 pub(in crate::host) const ABOUT_FILES: &str = "; under Lunatic it has to lie below the current \
