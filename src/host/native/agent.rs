@@ -14,19 +14,19 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::clock;
-use super::directory::{not_taken, LocalSender};
 use super::logger;
-use super::mailbox::{Letter, Mail, Mailbox, NotTaken, Receiver, Responder};
+use super::mailbox::{Letter, Mail, Mailbox, Receiver};
 use super::panics;
+use super::ports::NativePorts;
 use super::shared::Shared;
 use crate::agent::{
-    cut_report, Agent, AgentConfig, AgentId, AgentState, Context, MemoryBackendType, Port, Ports,
-    ReplyTo, Vitals,
+    cut_report, Agent, AgentConfig, AgentId, AgentState, Context, MemoryBackendType, ReplyTo,
+    Vitals,
 };
 use crate::error::{Error, RequestError, Result, SendError};
 use crate::memory::{InMemoryBackend, MemoryBackend};
 use crate::message::{
-    parse_agent_input, ErrorCode, Headers, Message, MessageIds, NatsMessage, Subject, WireError,
+    parse_agent_input, ErrorCode, Message, MessageIds, NatsMessage, Subject, WireError,
 };
 use crate::supervision::{Figures, Input, LastWord, PreviousFailure};
 use crate::time::Instant;
@@ -78,12 +78,12 @@ pub(super) fn spawn(birth: Birth) -> Task {
 
 /// What is known of a life from its begin to its end.
 #[derive(Clone)]
-struct Life {
-    id: Arc<AgentId>,
+pub(super) struct Life {
+    pub(super) id: Arc<AgentId>,
     incarnation: u64,
     epoch: u64,
-    mailbox: Arc<Mailbox>,
-    shared: Arc<Shared>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Life {
@@ -189,10 +189,7 @@ impl Running {
         };
         let vitals = Vitals::new(clock::now(), config.timeout());
         let state = AgentState::new(id.clone(), backend);
-        let ports = NativePorts {
-            local: LocalSender::new(id, Arc::clone(&life.shared.directory)),
-            life: life.clone(),
-        };
+        let ports = NativePorts::new(life.clone(), config.nats_enabled);
         let ctx = Context::new(config, incarnation, state, Box::new(ports));
         let ids = MessageIds::new(clock::random());
         Self { life, receiver, agent, ctx, vitals, ids, requests: 0 }
@@ -358,137 +355,6 @@ impl Running {
             }
         }
     }
-}
-
-/// What this host does for an agent.
-struct NativePorts {
-    life: Life,
-    local: LocalSender,
-}
-
-impl NativePorts {
-    /// What a life that is over still does, because its code does not let itself be killed, is nobody's
-    /// any more.
-    fn lives(&self) -> Result<(), SendError> {
-        match self.life.mailbox.is_over() {
-            true => Err(SendError::AgentRestarting(self.life.id.as_ref().clone())),
-            false => Ok(()),
-        }
-    }
-}
-
-impl Ports for NativePorts {
-    fn send<'a>(
-        &'a mut self,
-        to: &'a AgentId,
-        payload: Value,
-    ) -> Option<Port<'a, Result<(), SendError>>> {
-        let done = |error| Some(Port::done(Err(error)));
-        let letter = match self.lives().and_then(|()| self.local.letter(payload, None)) {
-            Ok(letter) => letter,
-            Err(error) => return done(error),
-        };
-        let is_itself = *self.life.id == *to;
-        let mailbox = match self.local.find(to) {
-            Ok(mailbox) => mailbox,
-            Err(error) => return done(error),
-        };
-        match mailbox.push(letter) {
-            Ok(()) => None,
-            // Nobody else makes room there.
-            Err(error @ NotTaken::Full(_)) if is_itself => done(not_taken(mailbox, to, &error)),
-            Err(NotTaken::Full(letter)) => {
-                let mailbox = Arc::clone(mailbox);
-                Some(Port::Later(Box::pin(async move {
-                    let pushed = mailbox.push_patiently(letter).await;
-                    pushed.map_err(|error| not_taken(&mailbox, to, &error))
-                })))
-            }
-            Err(error) => done(not_taken(mailbox, to, &error)),
-        }
-    }
-
-    fn request<'a>(
-        &'a mut self,
-        to: &'a AgentId,
-        payload: Value,
-        timeout: Duration,
-    ) -> Port<'a, Result<Value, RequestError>> {
-        let (asker, answer) = oneshot::channel();
-        let reply = Some(Responder::Asker(asker));
-        let letter = match self.lives().and_then(|()| self.local.letter(payload, reply)) {
-            Ok(letter) => letter,
-            Err(error) => return Port::done(Err(error.into())),
-        };
-        let mailbox = match self.local.find(to) {
-            Ok(mailbox) => mailbox,
-            Err(error) => return Port::done(Err(error.into())),
-        };
-        let waits = match mailbox.push(letter) {
-            Ok(()) => None,
-            Err(NotTaken::Full(letter)) => Some((Arc::clone(mailbox), letter)),
-            Err(error) => return Port::done(Err(not_taken(mailbox, to, &error).into())),
-        };
-        Port::Later(Box::pin(async move {
-            if let Some((mailbox, letter)) = waits {
-                let pushed = mailbox.push_patiently(letter).await;
-                pushed.map_err(|error| not_taken(&mailbox, to, &error))?;
-            }
-            read_answer(to, timeout, answer).await
-        }))
-    }
-
-    fn reply(&mut self, to: &ReplyTo, payload: Value) -> Result<(), SendError> {
-        Context::check_payload(&payload)?;
-        match to {
-            ReplyTo::Process { .. } => {
-                if let Some(responder) = self.life.mailbox.take_answering() {
-                    responder.answer(Ok(payload));
-                }
-                Ok(())
-            }
-            ReplyTo::Subject { .. } => Err(SendError::Nats("this node has no NATS".to_owned())),
-        }
-    }
-
-    fn publish<'a>(
-        &'a mut self,
-        _: &'a str,
-        _: Option<&'a str>,
-        _: &'a Headers,
-        _: &'a [u8],
-    ) -> Option<Port<'a, Result<()>>> {
-        Some(Port::done(Err(no_nats())))
-    }
-
-    fn nats_request<'a>(
-        &'a mut self,
-        _: &'a str,
-        _: &'a [u8],
-        _: Duration,
-    ) -> Port<'a, Result<Vec<u8>>> {
-        Port::done(Err(no_nats()))
-    }
-
-    fn refuse(&mut self, to: &ReplyTo, error: &WireError) {
-        match to {
-            ReplyTo::Process { .. } => {
-                if let Some(responder) = self.life.mailbox.take_answering() {
-                    responder.answer(Err(error.clone()));
-                }
-            }
-            ReplyTo::Subject { .. } => {}
-        }
-    }
-
-    fn handled(&mut self) -> Result<()> {
-        self.local.turn();
-        Ok(())
-    }
-}
-
-fn no_nats() -> Error {
-    Error::Nats("this node has no NATS".to_owned())
 }
 
 /// Waits for what a request is answered with.

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock;
 use super::shared::Shared;
-use crate::message::AgentEvent;
+use crate::message::{write_event, AgentEvent};
 use crate::node::{log_alert, NodeEvent};
 use crate::supervision::{
     AlertConfig, DetectionConfig, FailureSeverity, SupervisionEvent, SupervisionEventProcessor,
@@ -19,8 +19,8 @@ use crate::supervision::{
 
 /// What the events part is told.
 pub(super) enum EventsMail {
-    Supervision(SupervisionEvent),
-    Agent(AgentEvent),
+    Supervision(Box<SupervisionEvent>),
+    Agent(Box<AgentEvent>),
     /// Answered when everything that was told before is passed on.
     Flush(oneshot::Sender<()>),
 }
@@ -30,6 +30,8 @@ pub(super) enum EventsMail {
 pub(super) struct EventsStart {
     pub(super) detection: DetectionConfig,
     pub(super) alerts: AlertConfig,
+    /// Whether events are published on NATS.
+    pub(super) publishes: bool,
 }
 
 /// The part's work.
@@ -39,7 +41,7 @@ pub(super) async fn run(
     mails: &mut mpsc::Receiver<EventsMail>,
 ) {
     let processor = SupervisionEventProcessor::new(start.detection, start.alerts);
-    let mut events = Events { shared, processor };
+    let mut events = Events { shared, processor, publishes: start.publishes, body: Vec::new() };
     loop {
         let deadline = events.processor.next_deadline();
         let timer = async {
@@ -51,12 +53,12 @@ pub(super) async fn run(
         tokio::select! {
             biased;
             mail = mails.recv() => match mail {
-                Some(mail) => events.mail(mail),
+                Some(mail) => events.mail(mail).await,
                 None => return,
             },
             () = timer => {
                 events.processor.tick(clock::both());
-                events.tell_findings();
+                events.tell_findings().await;
             }
         }
     }
@@ -65,38 +67,42 @@ pub(super) async fn run(
 struct Events {
     shared: Arc<Shared>,
     processor: SupervisionEventProcessor,
+    publishes: bool,
+    /// The envelope that is being written.
+    body: Vec<u8>,
 }
 
 impl Events {
-    fn mail(&mut self, mail: EventsMail) {
+    async fn mail(&mut self, mail: EventsMail) {
         match mail {
             EventsMail::Supervision(event) => {
                 let subject = event.subject();
-                self.publish(&subject, None, event.severity(), &event);
+                self.publish(&subject, None, event.severity(), &*event).await;
                 if self.processor.wants(&subject) {
                     self.processor.handle(clock::both(), &subject, &event);
-                    self.tell_findings();
+                    self.tell_findings().await;
                 }
             }
             EventsMail::Agent(event) => {
-                self.publish(&event.subject(), Some(event.agent_id().as_str()), None, &event);
+                let source = Some(event.agent_id().as_str());
+                self.publish(&event.subject(), source, None, &*event).await;
             }
             EventsMail::Flush(done) => drop(done.send(())),
         }
     }
 
-    fn tell_findings(&mut self) {
+    async fn tell_findings(&mut self) {
         while let Some(finding) = self.processor.poll_finding() {
             log_alert(&finding);
-            self.publish(&finding.subject(), None, Some(finding.severity()), &finding);
+            self.publish(&finding.subject(), None, Some(finding.severity()), &finding).await;
         }
     }
 
-    fn publish<T: Serialize>(
+    async fn publish<T: Serialize + Sync>(
         &mut self,
         subject: &str,
-        _source: Option<&str>,
-        _severity: Option<FailureSeverity>,
+        source: Option<&str>,
+        severity: Option<FailureSeverity>,
         payload: &T,
     ) {
         let watchers = self.shared.watchers();
@@ -108,6 +114,19 @@ impl Events {
                     self.shared.event_lost("who watches does not take them");
                 }
             }
+        }
+        let Some(wire) = self.shared.wire.as_ref().filter(|_| self.publishes) else { return };
+        let (category, source) = match source {
+            Some(agent) => ("agent", agent),
+            None => ("supervision", self.shared.node_id.as_str()),
+        };
+        let payload = serde_json::to_vec(payload).unwrap_or_default();
+        let (random, now) = (clock::random(), clock::timestamp());
+        self.body.clear();
+        write_event(&mut self.body, random, source, now, category, severity, &payload);
+        // It waits for a server that is slow; what comes meanwhile waits for this part, up to its bound.
+        if let Err(error) = wire.connection().publish(subject, &self.body).await {
+            self.shared.event_lost(&error.to_string());
         }
     }
 }

@@ -14,8 +14,10 @@ use super::block;
 use super::chaos::Chaos;
 use super::clock;
 use super::events::{self, EventsMail, EventsStart, Watcher};
+use super::gateway::{self, GatewayMail};
 use super::logger;
 use super::mailbox::{Mail, MailboxLimits, Responder};
+use super::nats::NatsConfig;
 use super::panics;
 use super::parts::Parts;
 use super::shared::{Ends, Made, Shared};
@@ -23,6 +25,7 @@ use super::signals;
 use super::store::Store;
 use super::supervisor::{self, Answer, Ask, SupervisorStart};
 use super::surroundings;
+use super::wire::Wire;
 use crate::agent::{Agent, AgentConfig, AgentId, Echo, State, Text};
 use crate::config::NodeConfig;
 use crate::error::{Error, RequestError, Result, SendError, SpawnError};
@@ -124,15 +127,32 @@ impl NodeBuilder {
         let store = Store::open(&config.data_dir)
             .map_err(|error| Error::Node(format!("the data directory: {error}")))?;
         let (node_id, mailbox_limits) = (config.node_id.clone(), self.mailbox);
-        let made = Made { node_id, agents, parts: parts.clone(), mailbox_limits, store };
-        let (shared, Ends { supervisor: to_supervisor, events: to_events }) = Shared::new(made);
+        let nats = NatsConfig::of_node(config).map_err(|error| Error::Node(error.to_string()))?;
+        let wire = match nats {
+            Some(nats) => {
+                let wire = Wire::connect(nats, parts.clone()).await;
+                Some(wire.map_err(|error| Error::Node(format!("NATS: {error}")))?)
+            }
+            None => None,
+        };
+        let has_nats = wire.is_some();
+        let parts_on = parts.clone();
+        let made = Made { node_id, agents, parts: parts_on, mailbox_limits, store, wire };
+        let (shared, Ends { supervisor: to_supervisor, events: to_events, gateway: to_gateway }) =
+            Shared::new(made);
         let inbox = Inbox::new();
         let give_up = inbox.sender.clone();
         let mut kept = Parts::new(parts, move |part| {
             drop(give_up.send(NodeEvent::GaveUp { part: part.to_owned() }));
         });
-        let start =
-            EventsStart { detection: config.detection.clone(), alerts: config.alerts.clone() };
+        let start = EventsStart {
+            detection: config.detection.clone(),
+            alerts: config.alerts.clone(),
+            publishes: has_nats && config.supervision.enabled,
+        };
+        if start.publishes {
+            shared.listen();
+        }
         // Each life of a part has what came for it, also while there was none.
         let (of, mails) = (Arc::clone(&shared), Arc::new(tokio::sync::Mutex::new(to_events)));
         kept.start("events", move |_| {
@@ -150,6 +170,17 @@ impl NodeBuilder {
             let (of, start, mails) = (Arc::clone(&of), start.clone(), Arc::clone(&mails));
             async move { supervisor::run(of, start, life, &mut *mails.lock().await).await }
         });
+        if let Some(wire) = &shared.wire {
+            let connection = wire.connection().clone();
+            kept.start("connection", move |_| Wire::log_events(connection.clone()));
+            let (of, mails) = (Arc::clone(&shared), Arc::new(tokio::sync::Mutex::new(to_gateway)));
+            let (told, itself) = (inbox.sender.clone(), shared.to_gateway());
+            kept.start("gateway", move |_| {
+                let (of, mails) = (Arc::clone(&of), Arc::clone(&mails));
+                let (told, itself) = (told.clone(), itself.clone());
+                async move { gateway::run(of, told, itself, &mut *mails.lock().await).await }
+            });
+        }
         let running = Arc::new(Running { shared: Arc::clone(&shared), _parts: kept, runtimes });
         remember(&running);
         let client = NodeClient { shared };
@@ -369,6 +400,11 @@ impl NodeClient {
         Ok(read_answer(to, timeout, answer).await?)
     }
 
+    /// Whether the node is connected to NATS now.
+    pub fn is_connected(&self) -> bool {
+        self.shared.wire.as_ref().is_some_and(Wire::is_online)
+    }
+
     /// From now on the node takes no new agents.
     pub async fn drain(&self) -> Result<()> {
         self.ask(|answer| Ask::Drain { answer }).await.map_err(NoAnswer::into_error)
@@ -435,6 +471,8 @@ impl AsyncNode {
     const STOP_TIMEOUT: Duration = Duration::from_secs(6);
     /// How long the parts have, when the agents have ended, to tell what is left.
     const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+    /// The same while there is no connection to a server: it may come back any moment.
+    const OFFLINE_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
     /// A further handle to the node of this process: the one that was started first and still runs.
     pub fn attach() -> Result<Self> {
@@ -527,16 +565,39 @@ impl AsyncNode {
         }
     }
 
-    /// When the agents have ended: has everything told that there is.
+    /// When the agents have ended: has every part answer and tell what it has.
     async fn flush(&self) -> bool {
+        let shared = &self.client.shared;
+        let is_online = shared.wire.as_ref().is_some_and(Wire::is_online);
+        let may_come_back = shared.wire.is_some() && !is_online;
+        let timeout = if may_come_back { Self::OFFLINE_FLUSH_TIMEOUT } else { Self::FLUSH_TIMEOUT };
+        let deadline = clock::now() + timeout;
+        let step = || (deadline - clock::now()).min(timeout / 4);
         let (done, is_done) = oneshot::channel();
-        let told = self.client.shared.ask_events(EventsMail::Flush(done));
+        if shared.wire.is_some() {
+            let finish = async {
+                let asked = shared.to_gateway().send(GatewayMail::Finish(done)).await.is_ok();
+                asked && is_done.await.is_ok()
+            };
+            if !tokio::time::timeout(step(), finish).await.unwrap_or(false) {
+                log::warn!("the gateway did not answer everything before the end");
+            }
+        }
+        let (done, is_done) = oneshot::channel();
+        let told = shared.ask_events(EventsMail::Flush(done));
         let told = async { told.await && is_done.await.is_ok() };
-        let told = tokio::time::timeout(Self::FLUSH_TIMEOUT, told).await.unwrap_or(false);
+        let told = tokio::time::timeout(step(), told).await.unwrap_or(false);
         if !told {
             log::warn!("the last events are not told");
         }
-        told
+        match &shared.wire {
+            // The node without agents is left to who started it.
+            Some(wire) if self.running.is_none() => {
+                wire.connection().flush(deadline - clock::now()).await.is_ok() && told
+            }
+            Some(wire) => wire.finish(deadline - clock::now()).await && told,
+            None => told,
+        }
     }
 }
 
@@ -674,6 +735,11 @@ impl NodeHandle {
                 None => next.await,
             }
         })
+    }
+
+    /// Whether the node is connected to NATS now.
+    pub fn is_connected(&self) -> bool {
+        self.node.client.is_connected()
     }
 
     /// Has it told as an event when the program gets SIGINT or SIGTERM, so that it can stop the node;

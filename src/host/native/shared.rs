@@ -9,13 +9,14 @@ use tokio::sync::mpsc;
 use super::clock;
 use super::directory::Directory;
 use super::events::{EventsMail, Watcher};
+use super::gateway::GatewayMail;
 use super::mailbox::MailboxLimits;
 use super::store::Store;
 use super::supervisor::{Ask, SupervisorMail};
+use super::wire::Wire;
 use crate::agent::AgentId;
 use crate::log_line::OnceAMinute;
 use crate::message::{AgentEvent, WireError};
-use crate::node::BadInput;
 use crate::supervision::{Input, SupervisionEvent};
 
 /// What the parts of a node and its agents have in common.
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     pub(super) directory: Arc<Directory>,
     pub(super) mailbox_limits: MailboxLimits,
     pub(super) store: Store,
+    /// None on a node without NATS.
+    pub(super) wire: Option<Wire>,
     /// To the supervisor. Not bounded by itself, but by what is said: an agent answers what it is
     /// asked and reports at most 32 errors in between, and who asks something waits for the answer.
     supervisor: mpsc::UnboundedSender<SupervisorMail>,
@@ -36,7 +39,7 @@ pub(super) struct Shared {
     listened: AtomicBool,
     lost_events: Mutex<Lost>,
     watchers: Mutex<Vec<Watcher>>,
-    bad_input: Mutex<BadInput>,
+    gateway: mpsc::Sender<GatewayMail>,
     /// Tasks that were killed and have not ended: their code does not await.
     pub(super) stuck: AtomicU64,
 }
@@ -45,6 +48,7 @@ pub(super) struct Shared {
 pub(super) struct Ends {
     pub(super) supervisor: mpsc::UnboundedReceiver<SupervisorMail>,
     pub(super) events: mpsc::Receiver<EventsMail>,
+    pub(super) gateway: mpsc::Receiver<GatewayMail>,
 }
 
 /// What a node is made of.
@@ -54,18 +58,22 @@ pub(super) struct Made {
     pub(super) parts: Handle,
     pub(super) mailbox_limits: MailboxLimits,
     pub(super) store: Store,
+    pub(super) wire: Option<Wire>,
 }
 
 impl Shared {
     /// The most events that wait to be told; some 500 bytes each. One more is not told, and counted.
     const MAX_EVENTS: usize = 65_536;
+    /// The most that waits for the gateway; what comes beyond it waits with NATS.
+    const MAX_FOR_GATEWAY: usize = 1024;
     /// More watchers than this are refused: a watcher is a person's program, not an agent.
     pub(super) const MAX_WATCHERS: usize = 16;
 
     pub(super) fn new(made: Made) -> (Arc<Self>, Ends) {
-        let Made { node_id, agents, parts, mailbox_limits, store } = made;
+        let Made { node_id, agents, parts, mailbox_limits, store, wire } = made;
         let (supervisor, to_supervisor) = mpsc::unbounded_channel();
         let (events, to_events) = mpsc::channel(Self::MAX_EVENTS);
+        let (gateway, to_gateway) = mpsc::channel(Self::MAX_FOR_GATEWAY);
         let shared = Self {
             node_id,
             agents,
@@ -73,15 +81,19 @@ impl Shared {
             directory: Arc::default(),
             mailbox_limits,
             store,
+            wire,
             supervisor,
             events,
             listened: AtomicBool::new(false),
             lost_events: Mutex::default(),
             watchers: Mutex::default(),
-            bad_input: Mutex::default(),
+            gateway,
             stuck: AtomicU64::new(0),
         };
-        (Arc::new(shared), Ends { supervisor: to_supervisor, events: to_events })
+        (
+            Arc::new(shared),
+            Ends { supervisor: to_supervisor, events: to_events, gateway: to_gateway },
+        )
     }
 
     /// Tells the supervisor something of one of its agents.
@@ -105,11 +117,11 @@ impl Shared {
     }
 
     pub(super) fn tell_supervision(&self, event: SupervisionEvent) {
-        self.tell(EventsMail::Supervision(event));
+        self.tell(EventsMail::Supervision(Box::new(event)));
     }
 
     pub(super) fn tell_of_agent(&self, event: AgentEvent) {
-        self.tell(EventsMail::Agent(event));
+        self.tell(EventsMail::Agent(Box::new(event)));
     }
 
     fn tell(&self, event: EventsMail) {
@@ -150,15 +162,16 @@ impl Shared {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A body was refused.
+    /// A body was refused: the gateway counts those of the whole node, and logs them.
     pub(super) fn count_bad_input(&self, subject: &str, error: &WireError) {
-        let mut bad_input = self.bad_input.lock().unwrap_or_else(PoisonError::into_inner);
-        bad_input.count(clock::now(), subject, error);
+        let (subject, error) = (subject.to_owned(), error.clone());
+        // With so many that there is no room, one more or less says nothing.
+        drop(self.gateway.try_send(GatewayMail::BadInput { subject, error }));
     }
 
-    /// How many bodies were refused.
-    pub(super) fn bad_input(&self) -> u64 {
-        self.bad_input.lock().unwrap_or_else(PoisonError::into_inner).total()
+    /// The gateway's own way to itself, and that of those who end it.
+    pub(super) fn to_gateway(&self) -> mpsc::Sender<GatewayMail> {
+        self.gateway.clone()
     }
 }
 

@@ -183,9 +183,10 @@ impl Host {
     fn work(&mut self) -> Option<Instant> {
         loop {
             match self.roster.engine().poll_output() {
-                Output::Spawn { id, incarnation, config, previous, .. } => {
+                Output::Spawn { id, incarnation, config, is_new, previous } => {
+                    let is_on_nats = is_new && config.nats_enabled;
                     self.spawn(&id, incarnation, config, previous);
-                    self.answer_spawned(&id, incarnation);
+                    self.answer_spawned(&id, incarnation, is_on_nats);
                 }
                 Output::Stop { id, incarnation } => self.stop(&id, incarnation),
                 Output::Kill { id, incarnation } => self.kill(&id, incarnation),
@@ -328,7 +329,6 @@ impl Host {
 
     fn summary(&self, now: Instant) -> NodeSummary {
         let mut summary = self.roster.summary(now);
-        summary.counters.bad_input = self.shared.bad_input();
         let stuck = self.shared.stuck.load(Ordering::Relaxed);
         if stuck > 0 {
             summary.counters.other.insert("stuck_tasks".to_owned(), stuck);
@@ -356,17 +356,34 @@ impl Host {
         self.children.insert(id.clone(), Child { task, incarnation });
     }
 
-    /// Answers who waits for the first task of an agent, once it is there.
-    fn answer_spawned(&mut self, id: &AgentId, incarnation: u64) {
+    /// Answers who waits for the first task of an agent, once it is there and NATS can reach it: who
+    /// has the answer may send to it there.
+    fn answer_spawned(&mut self, id: &AgentId, incarnation: u64, is_on_nats: bool) {
         if self.child(id, incarnation).is_none() {
             return;
         }
-        let Some(answer) = self.spawning.remove(id) else { return };
+        let answer = self.spawning.remove(id);
         let (agent_id, node_id) = (id.clone(), self.shared.node_id.to_string());
-        drop(answer.send(Ok(Spawned { agent_id, node_id, incarnation })));
+        let told = move || {
+            if let Some(answer) = answer {
+                drop(answer.send(Ok(Spawned { agent_id, node_id, incarnation })));
+            }
+        };
+        match &self.shared.wire {
+            Some(wire) if is_on_nats => wire.subscribe_agent(&self.shared, id, told),
+            _ => told(),
+        }
+    }
+
+    fn unsubscribe(&self, id: &AgentId) {
+        if let Some(wire) = &self.shared.wire {
+            wire.unsubscribe_agent(id);
+        }
     }
 
     fn stop(&mut self, id: &AgentId, incarnation: u64) {
+        // First, so that who asks from now on learns at once that nobody is there.
+        self.unsubscribe(id);
         if let Some(child) = self.child(id, incarnation) {
             drop(child.task.mailbox.push(super::mailbox::Mail::Stop));
         }
@@ -393,6 +410,7 @@ impl Host {
         use AgentStatus::{Failed, Terminated};
         if let AgentEvent::StateChanged { agent_id, new_state: Failed | Terminated, .. } = event {
             self.shared.directory.remove(agent_id);
+            self.unsubscribe(agent_id);
         }
     }
 
@@ -477,5 +495,8 @@ impl Drop for Host {
         }
         self.shared.stuck.fetch_sub(self.stuck.len() as u64, Ordering::Relaxed);
         self.shared.directory.clear();
+        if let Some(wire) = &self.shared.wire {
+            wire.unsubscribe_agents();
+        }
     }
 }
