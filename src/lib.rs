@@ -5,12 +5,14 @@ pub mod cli;
 pub mod config;
 pub mod coordination;
 pub mod error;
+pub mod gateway;
 pub mod host;
 pub mod log_line;
 pub mod memory;
 pub mod message;
 #[cfg(feature = "nats-core")]
 pub mod nats;
+pub mod node;
 mod secret;
 pub mod supervision;
 pub mod surroundings;
