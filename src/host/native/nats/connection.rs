@@ -468,7 +468,9 @@ impl Handle {
         data: &[u8],
     ) -> Result<(), NatsError> {
         self.check_open()?;
-        self.write(subject, reply, headers, data).await
+        self.write(subject, reply, headers, data).await?;
+        add(&self.shared.counters.taken, 1);
+        Ok(())
     }
 
     async fn write(
@@ -497,9 +499,7 @@ impl Handle {
             headers: map,
         };
         let sent = self.hand_over(self.client.publish_message(message)).await?;
-        sent.map_err(|error| self.publish_error(&error))?;
-        add(&self.shared.counters.taken, 1);
-        Ok(())
+        sent.map_err(|error| self.publish_error(&error))
     }
 
     /// The payload, counted; waits for room while there is a connection.
@@ -582,7 +582,9 @@ impl Handle {
         many: bool,
     ) -> Result<Answers<'_>, NatsError> {
         self.check_open()?;
-        self.ask_even_so(subject, headers, data, many).await
+        let answers = self.ask_even_so(subject, headers, data, many).await?;
+        add(&self.shared.counters.taken, 1);
+        Ok(answers)
     }
 
     async fn ask_even_so(
