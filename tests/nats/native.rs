@@ -503,7 +503,8 @@ async fn a_cluster_survives_the_death_of_a_server() {
     let Event::Connected { server, .. } = up else { unreachable!() };
     assert!(server.ends_with(&format!(":{}", second.tcp_port())), "{server}");
     assert_works_again(&nats, 1).await;
-    peer(second).await.publish("a", "yes".into()).await.expect("it publishes");
+    let peer = peer(second).await;
+    peer.publish("a", "yes".into()).await.expect("it publishes");
     assert_eq!(expect(&mut subscription).await, b"yes");
     // And one that was told to look nowhere else does not.
     first.run();
