@@ -47,6 +47,14 @@ async fn peer(server: &Server) -> Client {
     async_nats::connect(server.tcp_url()).await.expect("it connects")
 }
 
+/// A subscription of the other side; the server knows of it on return.
+async fn subscribed(peer: &Client, subject: &'static str) -> async_nats::Subscriber {
+    let subscriber = peer.subscribe(subject).await.expect("it subscribes");
+    // A flush is to the socket; this is to the server.
+    peer.request("nobody", "".into()).await.expect_err("nobody is there");
+    subscriber
+}
+
 /// Waits until `condition` gives something.
 async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + SOON;
@@ -106,8 +114,7 @@ async fn refused(config: NatsConfig, secrets: &[&str]) {
 async fn messages_with_all_they_have_in_both_directions() {
     let server = Server::start();
     let (nats, peer) = (connect(config(server.tcp_url())).await, peer(&server).await);
-    let mut theirs = peer.subscribe("ours.>").await.expect("it subscribes");
-    peer.flush().await.expect("it flushes");
+    let mut theirs = subscribed(&peer, "ours.>").await;
     let mut headers = Headers::new();
     for (name, value) in [("Id", "1"), ("Id", "2")] {
         headers.append(name, value).expect("a header");
@@ -515,7 +522,8 @@ async fn a_cluster_survives_the_death_of_a_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_about_to_go_is_left() {
-    let cluster = Cluster::start("lame_duck_duration: \"30s\"\nlame_duck_grace_period: \"1s\"");
+    // It ends no connection by itself before this test would be over.
+    let cluster = Cluster::start("lame_duck_duration: \"60s\"\nlame_duck_grace_period: \"50s\"");
     let [first, second] = &cluster.servers;
     let nats = connect(config(first.tcp_url())).await;
     let mut events = nats.events();
@@ -638,8 +646,7 @@ async fn requests_that_get_no_answer_are_told_why_and_leave_nothing_behind() {
 async fn many_answers_to_one_request() {
     let server = Server::start();
     let (nats, peer) = (connect(config(server.tcp_url())).await, peer(&server).await);
-    let mut asked = peer.subscribe("all").await.expect("it subscribes");
-    peer.flush().await.expect("it flushes");
+    let mut asked = subscribed(&peer, "all").await;
     let answering = peer.clone();
     tokio::spawn(async move {
         while let Some(message) = asked.next().await {
@@ -785,8 +792,7 @@ async fn a_drain_loses_nothing_that_was_published_and_is_an_end() {
     let server = Server::start();
     let (nats, peer) = (connect(config(server.tcp_url())).await, peer(&server).await);
     let mut events = nats.events();
-    let mut theirs = peer.subscribe("a").await.expect("it subscribes");
-    peer.flush().await.expect("it flushes");
+    let mut theirs = subscribed(&peer, "a").await;
     let mut ours = nats.subscribe("a").await.expect("it subscribes");
     for n in 0..1000 {
         nats.publish("a", format!("{n}").as_bytes()).await.expect("it publishes");
@@ -815,8 +821,7 @@ fn tasks() -> usize {
 async fn a_connection_that_is_dropped_writes_first_and_leaves_no_task() {
     let server = Server::start();
     let peer = peer(&server).await;
-    let mut theirs = peer.subscribe("a").await.expect("it subscribes");
-    peer.flush().await.expect("it flushes");
+    let mut theirs = subscribed(&peer, "a").await;
     let before = tasks();
     let nats = connect(config(server.tcp_url())).await;
     let mut kept = nats.subscribe("b").await.expect("it subscribes");

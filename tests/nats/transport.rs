@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use support::until;
 
 #[path = "../../examples/seed_hybrid.rs"]
-#[allow(dead_code, reason = "its main reads the environment")]
+#[allow(dead_code, unreachable_pub, reason = "its main is for who runs it")]
 mod seed_hybrid;
 
 fn config(server: &Server) -> NatsConfig {
@@ -49,6 +49,14 @@ fn failure(agent: &str, severity: FailureSeverity, second: u64) -> SupervisionEv
     }
 }
 
+/// A subscription of the other side; the server knows of it on return.
+async fn subscribed(peer: &async_nats::Client, subject: &'static str) -> async_nats::Subscriber {
+    let subscriber = peer.subscribe(subject).await.expect("it subscribes");
+    // A flush is to the socket; this is to the server.
+    peer.request("nobody", "".into()).await.expect_err("nobody is there");
+    subscriber
+}
+
 async fn next(subscriber: &mut async_nats::Subscriber) -> (String, Value) {
     let message = tokio::time::timeout(SOON, subscriber.next()).await.expect("in time");
     let message = message.expect("a message");
@@ -60,8 +68,7 @@ async fn next(subscriber: &mut async_nats::Subscriber) -> (String, Value) {
 async fn an_event_is_published_in_its_envelope_and_processed_by_who_monitors() {
     let server = Server::start();
     let peer = async_nats::connect(server.tcp_url()).await.expect("it connects");
-    let mut seen = peer.subscribe("supervision.>").await.expect("it subscribes");
-    peer.flush().await.expect("it flushes");
+    let mut seen = subscribed(&peer, "supervision.>").await;
     let mut transport = Transport::new(config(&server)).await.expect("it connects");
     assert!(transport.supervision_processor().is_none());
     for _ in 0..2 {
@@ -108,8 +115,7 @@ async fn an_event_is_published_in_its_envelope_and_processed_by_who_monitors() {
 async fn a_pattern_in_the_failures_of_many_is_found_and_told() {
     let server = Server::start();
     let peer = async_nats::connect(server.tcp_url()).await.expect("it connects");
-    let mut patterns = peer.subscribe("supervision.patterns.*").await.expect("it subscribes");
-    peer.flush().await.expect("it flushes");
+    let mut patterns = subscribed(&peer, "supervision.patterns.*").await;
     let mut transport = Transport::new(config(&server)).await.expect("it connects");
     let wrong = DetectionConfig { cascade_agents: 0, ..DetectionConfig::default() };
     let refused = transport.enable_supervision_with(wrong, Default::default()).await;
@@ -133,8 +139,7 @@ async fn a_pattern_in_the_failures_of_many_is_found_and_told() {
 async fn the_example_with_both_layers_reaches_the_agent_and_nats() {
     let server = Server::start();
     let peer = async_nats::connect(server.tcp_url()).await.expect("it connects");
-    let mut events = peer.subscribe("global.events").await.expect("it subscribes");
-    peer.flush().await.expect("it flushes");
+    let mut events = subscribed(&peer, "global.events").await;
     let url = server.tcp_url();
     seed_hybrid::hybrid_messaging_example(&url).await.expect("it works");
     let (_, event) = next(&mut events).await;

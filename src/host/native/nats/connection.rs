@@ -438,7 +438,12 @@ fn options(
 async fn leave(client: Client, shared: Arc<Shared>) {
     loop {
         shared.leave.notified().await;
-        let _ = tokio::time::timeout(NatsConnection::CLOSE_TIMEOUT, reconnect(&client)).await;
+        let pool = tokio::time::timeout(NatsConnection::CLOSE_TIMEOUT, client.server_pool()).await;
+        // Where there is no other, one stays for as long as one can.
+        if matches!(pool, Ok(Ok(pool)) if pool.len() > 1) {
+            let patience = NatsConnection::CLOSE_TIMEOUT * 2;
+            let _ = tokio::time::timeout(patience, reconnect(&client)).await;
+        }
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     /// Why there are no answers to requests: the server permits no inbox.
     pub(super) inbox_denied: Mutex<Option<String>>,
-    /// The server is about to go, and another is known.
+    /// The server is about to go.
     pub(super) leave: Notify,
     pub(super) statistics: OnceLock<Arc<Statistics>>,
     started: Clock,
@@ -252,11 +252,8 @@ impl Shared {
             async_nats::Event::Connected => self.connected(),
             async_nats::Event::Disconnected => self.disconnected(),
             async_nats::Event::LameDuckMode => {
-                let has_other = self.dial().dialing.has_other();
                 self.tell(Event::LameDuck { server: self.server() });
-                if has_other {
-                    self.leave.notify_one();
-                }
+                self.leave.notify_one();
             }
             async_nats::Event::ServerError(error) => {
                 let text = match error {
