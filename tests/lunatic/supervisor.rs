@@ -1,7 +1,7 @@
 //! What only a sandbox can do about a death.
 
 use rust_wasm_lunatic_nats::{AgentConfig, Error, SpawnError};
-use serde_json::json;
+use serde_json::{json, Value};
 
 use crate::support::*;
 

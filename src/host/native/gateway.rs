@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::clock;
+use super::directory::Directory;
 use super::mailbox::Responder;
 use super::nats::{Event, NatsConnection, NatsError};
 use super::shared::Shared;
@@ -47,7 +48,7 @@ enum Heard {
     Done { tag: u64, json: Vec<u8> },
     Answered { tag: u64, payload: Value },
     Refused { tag: u64, error: WireError },
-    Gone { tag: u64, agent_id: AgentId },
+    Gone { tag: u64, comes_back: bool },
 }
 
 /// The part's work, on a node that has a `wire`.
@@ -224,12 +225,13 @@ impl<'a> Host<'a> {
             let error = &wire_error(&agent_id, &error);
             return self.tell(Input::NotAsked { tag, error, command });
         }
+        let directory = Arc::clone(&self.shared.directory);
         self.asked.push(Box::pin(async move {
             match answered.await {
                 Ok(Ok(payload)) => Heard::Answered { tag, payload },
                 Ok(Err(error)) => Heard::Refused { tag, error },
                 // The question was dropped with the agent.
-                Err(_) => Heard::Gone { tag, agent_id },
+                Err(_) => Heard::Gone { tag, comes_back: comes_back(&directory, &agent_id).await },
             }
         }));
     }
@@ -244,11 +246,7 @@ impl<'a> Host<'a> {
                 let (code, message) = (error.code.as_str(), error.message.as_str());
                 self.tell(Input::Refused { tag, code, message });
             }
-            Heard::Gone { tag, agent_id } => {
-                let found = self.shared.directory.find(&agent_id);
-                let comes_back = !matches!(found, Err(SendError::UnknownAgent(_)));
-                self.tell(Input::Gone { tag, comes_back });
-            }
+            Heard::Gone { tag, comes_back } => self.tell(Input::Gone { tag, comes_back }),
         }
     }
 
@@ -297,6 +295,22 @@ impl Drop for Host<'_> {
     fn drop(&mut self) {
         self.listening.iter().for_each(AbortHandle::abort);
     }
+}
+
+/// Whether an agent that has just died is started again: its supervisor has to hear of it first.
+async fn comes_back(directory: &Directory, id: &AgentId) -> bool {
+    /// With that, who asked learns of it within 200 ms.
+    const PATIENCE: Duration = Duration::from_millis(150);
+    const LOOK: Duration = Duration::from_millis(5);
+    let deadline = clock::now() + PATIENCE;
+    while clock::now() < deadline {
+        match directory.find(id) {
+            Ok(_) => return true,
+            Err(SendError::UnknownAgent(_)) => return false,
+            Err(_) => tokio::time::sleep(LOOK).await,
+        }
+    }
+    true
 }
 
 /// Hands on what comes on a subject, for as long as the connection lives.

@@ -71,6 +71,11 @@ pub fn host() -> &'static str {
     if native().is_some() { "native" } else { "lunatic" }
 }
 
+/// Whether that death of `chaos` ends an agent alone: a task can do less than a sandbox.
+pub fn ends_alone(death: &str) -> bool {
+    native().is_none() || matches!(death, "panic" | "loop" | "hang")
+}
+
 /// The wasm program without NATS.
 ///
 /// # Panics
