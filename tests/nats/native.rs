@@ -55,6 +55,15 @@ async fn subscribed(peer: &Client, subject: &'static str) -> async_nats::Subscri
     subscriber
 }
 
+/// Waits until a server tells who connects of the other one of its cluster.
+async fn knows_the_other(server: &Server) {
+    let deadline = tokio::time::Instant::now() + SOON;
+    while peer(server).await.server_info().connect_urls.len() < 2 {
+        assert!(tokio::time::Instant::now() < deadline, "it does not hear of the other");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Waits until `condition` gives something.
 async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + SOON;
@@ -500,6 +509,7 @@ async fn a_server_that_is_killed_and_comes_back() {
 async fn a_cluster_survives_the_death_of_a_server() {
     let mut cluster = Cluster::start("");
     let [first, second] = &mut cluster.servers;
+    knows_the_other(first).await;
     let nats = connect(config(first.tcp_url())).await;
     let mut events = nats.events();
     let mut subscription = nats.subscribe("a").await.expect("it subscribes");
@@ -525,6 +535,7 @@ async fn a_server_that_is_about_to_go_is_left() {
     // It ends no connection by itself before this test would be over.
     let cluster = Cluster::start("lame_duck_duration: \"60s\"\nlame_duck_grace_period: \"50s\"");
     let [first, second] = &cluster.servers;
+    knows_the_other(first).await;
     let nats = connect(config(first.tcp_url())).await;
     let mut events = nats.events();
     first.signal("ldm");
