@@ -2,12 +2,26 @@
 
 #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
 pub mod lunatic;
+#[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
+pub mod native;
+
+// What is written once for the hosts that run agents finds its own as `here`.
+#[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
+use lunatic as here;
+#[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
+use native as here;
+
+#[cfg(any(target_os = "wasi", all(feature = "nats", not(target_arch = "wasm32"))))]
+mod facade;
+#[cfg(any(target_os = "wasi", all(feature = "nats", not(target_arch = "wasm32"))))]
+mod pool;
+#[cfg(any(target_os = "wasi", all(feature = "nats", not(target_arch = "wasm32"))))]
+mod program;
 
 #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
 pub use lunatic::program::main;
-
 #[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
-pub mod native;
+pub use native::program::main;
 
 use crate::agent::AgentId;
 
@@ -31,23 +45,36 @@ impl AgentId {
 
 /// What the crate's root shows of this target's host.
 pub(crate) mod root {
-    #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
-    pub use super::lunatic::{
-        get_agent_state, send_message_to_agent, send_state_action_to_agent, shutdown_agent, sleep,
-        spawn_agent_supervisor, spawn_single_agent, AgentPool, AgentProcess, AgentSupervisor, Node,
-        NodeBuilder, NodeEvent, NodeHandle,
+    #[cfg(any(target_os = "wasi", all(feature = "nats", not(target_arch = "wasm32"))))]
+    pub use super::{
+        facade::{
+            get_agent_state, send_message_to_agent, send_state_action_to_agent, shutdown_agent,
+            spawn_agent_supervisor, spawn_single_agent, AgentProcess, AgentSupervisor,
+        },
+        here::{sleep, Node, NodeBuilder, NodeEvent, NodeHandle},
+        pool::AgentPool,
     };
+
+    #[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
+    pub use super::native::{AsyncNode, MailboxLimits, NodeClient, Supervision, Transport};
 
     #[cfg(all(feature = "wasm-nats", target_arch = "wasm32", target_os = "wasi"))]
     pub use super::lunatic::wasm_nats;
+
+    #[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
+    pub use super::native::nats as native_nats;
+    #[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
+    pub use super::native::nats::{
+        ConnectionState, ConnectionStats, NatsConfig, NatsConnection, NatsError, Subscription,
+    };
 }
 
 /// The program, where its host is not there yet: says so.
-#[cfg(not(all(target_arch = "wasm32", target_os = "wasi")))]
+#[cfg(not(any(target_os = "wasi", all(feature = "nats", not(target_arch = "wasm32")))))]
 pub fn main() -> std::process::ExitCode {
     eprintln!(
-        "rust-wasm-lunatic-nats runs agents under Lunatic so far, not natively: \
-         start it with scripts/run, which builds it for wasm32-wasip1 and runs it there"
+        "this build of rust-wasm-lunatic-nats has no host to run agents on: natively that is the \
+         feature nats, which is there by default; scripts/run builds it for Lunatic and runs it there"
     );
     std::process::ExitCode::from(2)
 }
