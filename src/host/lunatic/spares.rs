@@ -128,13 +128,6 @@ enum NurseryMail {
     },
 }
 
-/// What a spare is told first.
-#[derive(Debug, Serialize, Deserialize)]
-struct SpareStart {
-    supervisor: u64,
-    memory_mb: u32,
-}
-
 /// The nursery's entry.
 fn nursery() {
     const MIB: u64 = 1 << 20;
@@ -151,22 +144,25 @@ fn nursery() {
         let permissions =
             Permissions::none().map(|none| none.max_memory(u64::from(memory_mb) * MIB));
         for _ in 0..count {
-            let spawned = permissions.as_ref().and_then(|it| sys::spawn(it, None, spare).ok());
-            match spawned {
-                Some(pid) => mail::start(pid, &SpareStart { supervisor, memory_mb }),
-                None => mail::send(Pid(supervisor), &SupervisorMail::NoSpare { memory_mb }),
+            let spawned = permissions.as_ref().map(|permissions| {
+                sys::spawn_with(permissions, spare, supervisor, u64::from(memory_mb))
+            });
+            if !matches!(spawned, Some(Ok(_))) {
+                mail::send(Pid(supervisor), &SupervisorMail::NoSpare { memory_mb });
             }
         }
     }
 }
 
 /// A spare's entry.
-fn spare() {
-    let SpareStart { supervisor, memory_mb } = mail::first();
+fn spare(supervisor: u64, memory_mb: u64) {
     let this = sys::this();
     // If the supervisor is dead already, so is this process with it.
     sys::link(Pid(supervisor), link_tag(this));
     agent::warm_up();
-    mail::send(Pid(supervisor), &SupervisorMail::Spare { pid: this.0, memory_mb });
+    mail::send(
+        Pid(supervisor),
+        &SupervisorMail::Spare { pid: this.0, memory_mb: memory_mb as u32 },
+    );
     agent::process();
 }
