@@ -42,9 +42,14 @@ pub(crate) mod root {
     pub use super::lunatic::wasm_nats;
 }
 
-/// The program, where its host is not there yet: says so.
+/// The program, where its host is not there yet: says so, unless it is given a command of the
+/// operator's.
 #[cfg(not(all(target_arch = "wasm32", target_os = "wasi")))]
 pub fn main() -> std::process::ExitCode {
+    #[cfg(all(feature = "operator", not(target_arch = "wasm32")))]
+    if let Some(exit_code) = native::operator::main(std::env::args_os().skip(1)) {
+        return exit_code;
+    }
     eprintln!(
         "rust-wasm-lunatic-nats runs agents under Lunatic so far, not natively: \
          start it with scripts/run, which builds it for wasm32-wasip1 and runs it there"
