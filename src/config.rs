@@ -25,7 +25,7 @@ mod supervisors;
 
 pub use error::InvalidSetting;
 pub use file::ConfigFile;
-pub use nats::{NatsAuth, NatsFlag, NatsOptions, NatsUrls};
+pub use nats::{NatsAuth, NatsClient, NatsFlag, NatsOptions, NatsUrls};
 pub use supervision::SupervisionConfig;
 
 pub(crate) use settings::{parse_flag, parse_number};
@@ -40,7 +40,8 @@ use settings::{parse_switch, Raw, SETTINGS, UNSUPPORTED};
 pub struct NodeConfig {
     /// The node's name, with the rule of an agent's. Default: `node-` and 8 random hex digits.
     pub node_id: AgentId,
-    /// Where NATS is; none for a node without it. Default: `ws://localhost:8080`.
+    /// Where NATS is; none for a node without it. Default: `ws://localhost:8080` for our own client,
+    /// `nats://localhost:4222` for one over TCP.
     pub nats: Option<NatsUrls>,
     /// What it shows to NATS. Default: nothing.
     pub nats_auth: NatsAuth,
@@ -100,6 +101,8 @@ pub struct Sources<'a> {
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// The flags.
     pub flags: &'a NodeFlags,
+    /// The host's NATS client.
+    pub nats: NatsClient,
 }
 
 /// A config, and where each of its settings comes from.
@@ -157,14 +160,16 @@ impl NodeConfig {
 
     const WHY_MAX_AGENTS: &'static str = ": vm.max_map_count is enough for no more";
 
-    /// Where NATS is looked for by default.
-    pub const DEFAULT_NATS: &'static str = "ws://localhost:8080";
-
-    /// The defaults.
+    /// The defaults, with our own NATS client.
     pub fn new(node_id: AgentId) -> Self {
+        Self::with_client(node_id, &NatsClient::WEBSOCKET)
+    }
+
+    /// The defaults, with the host's NATS client.
+    pub fn with_client(node_id: AgentId, client: &NatsClient) -> Self {
         Self {
             node_id,
-            nats: NatsUrls::new(Self::DEFAULT_NATS),
+            nats: NatsUrls::new(client.default_url),
             nats_auth: NatsAuth::Anonymous,
             nats_ca: None,
             nats_headers: Vec::new(),
@@ -184,19 +189,22 @@ impl NodeConfig {
     /// The defaults, the file over them, the environment over both, and the flags over all;
     /// `random` makes up a name if none is given.
     ///
-    /// A variable that is set to nothing counts as not set, but for `NATS_WEBSOCKET_URL`, which
-    /// then means no NATS. A variable that a flag stands over is not looked at; a file is always
+    /// A variable that is set to nothing counts as not set, but for the first of the client's
+    /// [`variables`](NatsClient::variables), which then means no NATS. A variable that a flag stands over is not looked at; a file is always
     /// checked as a whole.
     pub fn load(sources: Sources<'_>, random: [u8; 4]) -> Result<LoadedConfig, InvalidSetting> {
         let node_id = AgentId(format!("node-{:08x}", u32::from_be_bytes(random)));
-        let (mut config, mut origins) = (Self::new(node_id), Origins::new());
+        let client = &sources.nats;
+        let (mut config, mut origins) = (Self::with_client(node_id, client), Origins::new());
         let file = sources.file.map(Parsed::parse).transpose()?;
         let in_file = match &file {
             Some(file) => file.apply(&mut config, &mut origins)?,
             None => Credentials::default(),
         };
+        config.check_nats(client, &origins)?;
         sources.flags.apply(&mut config, &mut origins);
-        apply_variables(sources.env, &mut config, &mut origins)?;
+        apply_variables(sources.env, client, &mut config, &mut origins)?;
+        config.check_nats(client, &origins)?;
         let credentials = Credentials::from_env(sources.env)?.over(in_file);
         config.nats_auth = credentials.auth()?;
         credentials.tell_origins(&mut origins);
@@ -215,6 +223,15 @@ impl NodeConfig {
     /// The agents of the declared trees.
     fn tree_agents(&self) -> Vec<&AgentConfig> {
         self.supervisors.iter().flat_map(SupervisorSpec::agents).collect()
+    }
+
+    /// Whether the client takes the URL that was given last.
+    fn check_nats(&self, client: &NatsClient, origins: &Origins) -> Result<(), InvalidSetting> {
+        let (Some(urls), Some(origin)) = (&self.nats, origins.get("nats.url")) else {
+            return Ok(());
+        };
+        (client.check)(urls)
+            .map_err(|reason| InvalidSetting::refused(origin.name_of("nats.url"), reason))
     }
 
     /// The only two settings that have to fit each other.
@@ -351,6 +368,7 @@ impl NodeFlags {
 /// Sets what the environment says, but for what a flag has set.
 fn apply_variables(
     env: &dyn Fn(&str) -> Option<String>,
+    client: &NatsClient,
     config: &mut NodeConfig,
     origins: &mut Origins,
 ) -> Result<(), InvalidSetting> {
@@ -364,10 +382,11 @@ fn apply_variables(
         if matches!(origins.get(setting.key), Some(Origin::Flag(_))) {
             continue;
         }
-        for &name in setting.env {
+        let is_url = setting.key == "nats.url";
+        let names = if is_url { &client.variables } else { setting.env };
+        for (at, &name) in names.iter().enumerate() {
             // Set to nothing, it turns NATS off; each other is as good as not set.
-            let Some(value) = env(name).filter(|v| !v.is_empty() || name == "NATS_WEBSOCKET_URL")
-            else {
+            let Some(value) = env(name).filter(|v| !v.is_empty() || (is_url && at == 0)) else {
                 continue;
             };
             setting.apply(config, name, Raw::Variable(&value))?;

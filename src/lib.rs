@@ -9,7 +9,7 @@ pub mod host;
 pub mod log_line;
 pub mod memory;
 pub mod message;
-#[cfg(feature = "wasm-nats")]
+#[cfg(feature = "nats-core")]
 pub mod nats;
 mod secret;
 pub mod supervision;
@@ -24,6 +24,8 @@ pub use error::{Error, RequestError, Result, SendError, SpawnError};
 pub use memory::FileBackend;
 pub use memory::{InMemoryBackend, MemoryBackend, MemoryError, StateAction};
 pub use message::{Headers, Message, NatsMessage};
+#[cfg(feature = "nats-core")]
+pub use nats::NatsPublisher;
 pub use secret::Secret;
 
 // There is nothing in it on a target whose host is not there yet.

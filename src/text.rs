@@ -15,7 +15,7 @@ pub(crate) fn utf8(bytes: &[u8]) -> Option<&str> {
 
 /// Whether two short texts are the same. On WebAssembly `==` is a call and a turn per byte, which for
 /// a subject is as much as what is decided by it.
-#[cfg_attr(not(feature = "wasm-nats"), allow(dead_code, reason = "the client's"))]
+#[cfg_attr(not(feature = "nats-core"), allow(dead_code, reason = "the client's"))]
 pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::agent::AgentId;
-use crate::config::{NatsUrls, NodeConfig};
+use crate::config::{NatsClient, NatsUrls, NodeConfig};
 use crate::log_line::LogFormat;
 
 fn parse(line: &str) -> Result<Command, InvalidUsage> {
@@ -214,7 +214,7 @@ fn the_help_has_every_flag_variable_and_default_and_fits_a_terminal() {
         "demo",
         "node",
         "bench",
-        &format!("[{}]", NodeConfig::DEFAULT_NATS),
+        &format!("[{}]", NatsClient::WEBSOCKET_URL),
         &format!("[{}]", defaults.max_agents),
         &format!("[{}]", defaults.data_dir.display()),
         &format!("[{}]", Command::DEFAULT_WORKERS),
@@ -240,7 +240,8 @@ fn the_file_in_the_help_is_a_right_one() {
     let env = |name: &str| (name == "NATS_PASSWORD").then(|| "p".to_owned());
     let flags = NodeFlags::default();
     let file = Some(crate::config::ConfigFile { name: "help", text: file });
-    let sources = crate::config::Sources { file, env: &env, flags: &flags };
+    let sources =
+        crate::config::Sources { file, env: &env, flags: &flags, nats: NatsClient::WEBSOCKET };
     let config = NodeConfig::load(sources, [0; 4]).expect("the help's file").config;
     let ids: Vec<_> = config.agents.iter().map(|agent| agent.id.as_str()).collect();
     assert_eq!((ids[0], ids[1], ids.len()), ("greeter", "counter-1", 9));

@@ -98,18 +98,52 @@ impl NatsUrls {
         &self.0
     }
 
-    /// Whether this build's client can connect there; the error shows no credentials.
-    #[cfg(feature = "wasm-nats")]
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// Whether our own client can connect there.
+    #[cfg(feature = "nats-core")]
+    fn check_websocket(&self) -> Result<(), String> {
         crate::nats::SessionConfig::for_server(&self.0)
             .map_err(|error| error.to_string())
             .and_then(|session| session.validate().map_err(|error| error.to_string()))
     }
 
     /// A build without a client does not look at them.
-    #[cfg(not(feature = "wasm-nats"))]
-    pub(super) fn check(&self) -> Result<(), String> {
+    #[cfg(not(feature = "nats-core"))]
+    fn check_websocket(&self) -> Result<(), String> {
         Ok(())
+    }
+}
+
+/// What a host's NATS client is like: where it looks by default, which variables say otherwise, and
+/// which URLs it takes.
+#[derive(Clone, Copy, Debug)]
+pub struct NatsClient {
+    /// Where NATS is looked for by default.
+    pub default_url: &'static str,
+    /// The variables with a URL; the first one that is set counts. The first of them may be set to
+    /// nothing, which means no NATS.
+    pub variables: [&'static str; 2],
+    /// Whether it can connect there; the error shows no credentials.
+    pub check: fn(&NatsUrls) -> Result<(), String>,
+}
+
+impl NatsClient {
+    /// Where our own client looks by default.
+    pub const WEBSOCKET_URL: &'static str = "ws://localhost:8080";
+
+    /// Where a client over TCP looks by default.
+    pub const TCP_URL: &'static str = "nats://localhost:4222";
+
+    /// Our own, over WebSocket: on Lunatic, and in a browser.
+    pub const WEBSOCKET: Self = Self {
+        default_url: Self::WEBSOCKET_URL,
+        variables: ["NATS_WEBSOCKET_URL", "NATS_URL"],
+        check: NatsUrls::check_websocket,
+    };
+
+    /// One over TCP, whose URLs `check` knows.
+    pub const fn tcp(check: fn(&NatsUrls) -> Result<(), String>) -> Self {
+        let variables = ["NATS_URL", "NATS_WEBSOCKET_URL"];
+        Self { default_url: Self::TCP_URL, variables, check }
     }
 }
 
@@ -252,19 +286,19 @@ pub(super) fn credentials_path(name: &str, text: String) -> Result<PathBuf, Inva
 }
 
 /// Headers of the upgrade request, which the host's client sends.
-#[cfg(feature = "wasm-nats")]
+#[cfg(feature = "nats-core")]
 pub(super) fn check_headers(headers: &[(String, Secret)]) -> Result<(), String> {
     let checked = crate::nats::UpgradeHeaders::new(headers.to_vec());
     checked.map(drop).map_err(|error| error.to_string())
 }
 
 /// A build without a client sends none.
-#[cfg(not(feature = "wasm-nats"))]
+#[cfg(not(feature = "nats-core"))]
 pub(super) fn check_headers(_: &[(String, Secret)]) -> Result<(), String> {
     Ok(())
 }
 
-#[cfg(all(test, feature = "wasm-nats"))]
+#[cfg(all(test, feature = "nats-core"))]
 mod tests {
     use super::*;
     use crate::nats::SessionConfig;

@@ -16,7 +16,10 @@ fn load_all(
     let vars: HashMap<_, _> = vars.iter().copied().collect();
     let env = |name: &str| vars.get(name).map(|value| (*value).to_owned());
     let file = file.map(|text| ConfigFile { name: "n.toml", text });
-    NodeConfig::load(Sources { file, env: &env, flags }, [0x12, 0x0a, 0xff, 0x00])
+    NodeConfig::load(
+        Sources { file, env: &env, flags, nats: NatsClient::WEBSOCKET },
+        [0x12, 0x0a, 0xff, 0x00],
+    )
 }
 
 fn load(file: &str) -> Result<NodeConfig, InvalidSetting> {
@@ -389,7 +392,7 @@ fn a_variable_that_is_empty_is_not_set() {
     assert_eq!(with(&both).nats, urls("ws://a"));
 }
 
-#[cfg(feature = "wasm-nats")]
+#[cfg(feature = "nats-core")]
 #[test]
 fn a_url_that_this_client_cannot_use_is_told_without_its_password() {
     for (file, vars, name) in [
@@ -472,7 +475,7 @@ fn headers_of_the_upgrade_request() {
     }
 }
 
-#[cfg(feature = "wasm-nats")]
+#[cfg(feature = "nats-core")]
 #[test]
 fn a_header_that_the_upgrade_cannot_have() {
     for (header, expected) in [

@@ -40,6 +40,11 @@ pub(crate) mod root {
 
     #[cfg(all(feature = "wasm-nats", target_arch = "wasm32", target_os = "wasi"))]
     pub use super::lunatic::wasm_nats;
+
+    #[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
+    pub use super::native::nats::{
+        ConnectionState, ConnectionStats, NatsConfig, NatsConnection, NatsError, Subscription,
+    };
 }
 
 /// The program, where its host is not there yet: says so, unless it is given a command of the

@@ -158,7 +158,7 @@ impl Headers {
     }
 
     /// The length of the block that [`Headers::encode`] writes.
-    #[cfg_attr(not(feature = "wasm-nats"), allow(dead_code, reason = "the client's"))]
+    #[cfg_attr(not(feature = "nats-core"), allow(dead_code, reason = "the client's"))]
     pub(crate) fn encoded_len(&self) -> usize {
         let lines: usize = self.fields.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
         VERSION.len() + 2 + lines + 2

@@ -28,7 +28,7 @@ pub use envelope::{write_event, MessageEnvelope};
 pub use event::{AgentEvent, AgentStatus};
 pub use headers::{HeaderError, Headers, StatusCode};
 pub use nats::NatsMessage;
-#[cfg(feature = "wasm-nats")]
+#[cfg(feature = "nats-core")]
 #[allow(unused_imports, reason = "`Source` is for a host whose reader passes messages on")]
 pub(crate) use nats::{MessageParts, Part, Source};
 pub use payload::{decode_payload, encode_payload, PayloadError};

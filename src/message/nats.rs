@@ -39,7 +39,7 @@ enum Layout {
     One(MessageParts),
     /// There are several, whose [`MessageParts`] lie from `start` on, each in [`MessageParts::LEN`]
     /// bytes; what they point into begins at `base`.
-    #[cfg_attr(not(feature = "wasm-nats"), allow(dead_code, reason = "none comes together"))]
+    #[cfg_attr(not(feature = "nats-core"), allow(dead_code, reason = "none comes together"))]
     Index { start: u32, base: u32 },
 }
 
@@ -70,12 +70,12 @@ impl Part {
         bytes.get(self.range()).unwrap_or_default()
     }
 
-    #[cfg_attr(not(feature = "wasm-nats"), allow(dead_code, reason = "the client's"))]
+    #[cfg_attr(not(feature = "nats-core"), allow(dead_code, reason = "the client's"))]
     pub(crate) fn is_empty(self) -> bool {
         self.start >= self.end
     }
 
-    #[cfg_attr(not(feature = "wasm-nats"), allow(dead_code, reason = "the client's"))]
+    #[cfg_attr(not(feature = "nats-core"), allow(dead_code, reason = "the client's"))]
     fn encode(self, base: u32) -> [u8; Self::LEN] {
         let (start, end) = (u64::from(self.start + base), u64::from(self.end + base));
         (start | end << 32).to_le_bytes()
@@ -96,7 +96,7 @@ impl MessageParts {
     }
 
     /// As an index has them, for a message that is put at `base`.
-    #[cfg(feature = "wasm-nats")]
+    #[cfg(feature = "nats-core")]
     #[allow(dead_code, reason = "for a host whose reader passes messages on to other processes")]
     pub(crate) fn encode(&self, base: u32) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
@@ -106,7 +106,7 @@ impl MessageParts {
     }
 
     /// Whether subject and reply subject are text.
-    #[cfg_attr(not(feature = "wasm-nats"), allow(dead_code, reason = "the client's"))]
+    #[cfg_attr(not(feature = "nats-core"), allow(dead_code, reason = "the client's"))]
     pub(crate) fn are_text(&self, bytes: &[u8]) -> bool {
         utf8(self.subject.of(bytes)).is_some()
             && (self.reply.is_empty() || utf8(self.reply.of(bytes)).is_some())
@@ -116,7 +116,7 @@ impl MessageParts {
 impl Source {
     /// Several messages: their index at `start`, and behind its `messages` entries what it points into.
     /// `None` if the index is not all there.
-    #[cfg(feature = "wasm-nats")]
+    #[cfg(feature = "nats-core")]
     #[allow(dead_code, reason = "for a host whose reader passes messages on to other processes")]
     pub(crate) fn indexed(bytes: Vec<u8>, start: usize, messages: usize) -> Option<Arc<Self>> {
         let base = messages.checked_mul(MessageParts::LEN)?.checked_add(start)?;
@@ -145,23 +145,32 @@ const PAYLOAD: usize = 3;
 impl NatsMessage {
     /// A message that did not come from a server: for hosts with another client, and for tests.
     pub fn new(subject: &str, reply: Option<&str>, headers: &Headers, payload: &[u8]) -> Self {
-        let mut bytes = Vec::new();
-        let mut part = |write: &mut dyn FnMut(&mut Vec<u8>)| {
+        let mut block = Vec::new();
+        if !headers.is_empty() {
+            headers.encode(&mut block);
+        }
+        Self::with_header_block(subject, reply, &block, payload)
+    }
+
+    /// The same with headers as they stand on the wire, status and all; none if it is empty.
+    pub(crate) fn with_header_block(
+        subject: &str,
+        reply: Option<&str>,
+        headers: &[u8],
+        payload: &[u8],
+    ) -> Self {
+        let len = subject.len() + reply.map_or(0, str::len) + headers.len() + payload.len();
+        let mut bytes = Vec::with_capacity(len);
+        let mut part = |content: &[u8]| {
             let start = bytes.len() as u32;
-            write(&mut bytes);
+            bytes.extend_from_slice(content);
             Part { start, end: bytes.len() as u32 }
         };
         let parts = MessageParts {
-            subject: part(&mut |bytes| bytes.extend_from_slice(subject.as_bytes())),
-            reply: part(&mut |bytes| {
-                bytes.extend_from_slice(reply.unwrap_or_default().as_bytes());
-            }),
-            headers: part(&mut |bytes| {
-                if !headers.is_empty() {
-                    headers.encode(bytes);
-                }
-            }),
-            payload: part(&mut |bytes| bytes.extend_from_slice(payload)),
+            subject: part(subject.as_bytes()),
+            reply: part(reply.unwrap_or_default().as_bytes()),
+            headers: part(headers),
+            payload: part(payload),
         };
         Self::of(bytes.into(), parts)
     }
@@ -171,14 +180,14 @@ impl NatsMessage {
     }
 
     /// A message whose parts are somewhere in `bytes`. `None` if one that has to be text is none.
-    #[cfg(feature = "wasm-nats")]
+    #[cfg(feature = "nats-core")]
     pub(crate) fn from_parts(bytes: Bytes, parts: &MessageParts) -> Option<Self> {
         parts.are_text(&bytes).then(|| Self::of(bytes, *parts))
     }
 
     /// A message that came with others. Who put them together has seen that what has to be text is;
     /// where it is none, it is empty.
-    #[cfg(feature = "wasm-nats")]
+    #[cfg(feature = "nats-core")]
     #[allow(dead_code, reason = "for a host whose reader passes messages on to other processes")]
     pub(crate) fn from_source(source: &Arc<Source>, at: u32) -> Self {
         Self { source: Arc::clone(source), at }
@@ -268,7 +277,7 @@ mod tests {
         assert!(!format!("{message:?}").contains("hello"));
     }
 
-    #[cfg(feature = "wasm-nats")]
+    #[cfg(feature = "nats-core")]
     #[test]
     fn several_share_a_buffer() {
         let mut bytes = b"head".to_vec();
@@ -289,7 +298,7 @@ mod tests {
         assert_eq!(message(7).subject(), "", "no message, and no panic");
     }
 
-    #[cfg(feature = "wasm-nats")]
+    #[cfg(feature = "nats-core")]
     #[test]
     fn parts_that_lie_elsewhere_are_empty_and_no_text_is_no_message() {
         let part = |start, end| Part { start, end };

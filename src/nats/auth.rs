@@ -5,7 +5,7 @@
 //! Base32, base64 and the checksum are written out here: each is a few lines for one length or one
 //! alphabet, where a library's general ones take several KB of WebAssembly.
 
-use ed25519_compact::{KeyPair, Seed};
+use ed25519_compact::{KeyPair, Seed, Signature};
 use thiserror::Error;
 
 use super::config::Auth;
@@ -112,8 +112,25 @@ pub(super) struct Proof<'a> {
 impl<'a> Proof<'a> {
     /// The answer to a server's `nonce`; empty for other credentials.
     pub(super) fn of(auth: &'a Auth, nonce: Option<&str>) -> Result<Self, AuthError> {
+        let Some(Signed { nkey, jwt, signature }) = Signed::of(auth, nonce)? else {
+            return Ok(Self::default());
+        };
+        Ok(Self { nkey, jwt, sig: Some(base64url(signature.as_slice())) })
+    }
+}
+
+/// The same for a client that writes its `CONNECT` by itself.
+pub(crate) struct Signed<'a> {
+    pub(crate) nkey: Option<String>,
+    pub(crate) jwt: Option<&'a str>,
+    pub(crate) signature: Signature,
+}
+
+impl<'a> Signed<'a> {
+    /// The answer to a server's `nonce`; none for credentials that do not sign.
+    pub(crate) fn of(auth: &'a Auth, nonce: Option<&str>) -> Result<Option<Self>, AuthError> {
         let (jwt, seed) = match auth {
-            Auth::None | Auth::Token(_) | Auth::UserPassword { .. } => return Ok(Self::default()),
+            Auth::None | Auth::Token(_) | Auth::UserPassword { .. } => return Ok(None),
             Auth::NKey(seed) => (None, bounded(seed)?),
             Auth::Jwt { jwt, seed } => (Some(bounded(jwt)?.trim_ascii()), bounded(seed)?),
             Auth::Credentials(text) => {
@@ -127,9 +144,9 @@ impl<'a> Proof<'a> {
         }
         let key = key_pair(seed.as_bytes().trim_ascii())?;
         let nonce = nonce.filter(|nonce| !nonce.is_empty()).ok_or(AuthError::NoNonce)?;
-        let sig = base64url(key.sk.sign(nonce.as_bytes(), None).as_slice());
+        let signature = key.sk.sign(nonce.as_bytes(), None);
         let nkey = jwt.is_none().then(|| public_key(&key));
-        Ok(Self { nkey, jwt, sig: Some(sig) })
+        Ok(Some(Self { nkey, jwt, signature }))
     }
 }
 

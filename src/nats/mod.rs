@@ -86,15 +86,18 @@ mod codec;
 mod config;
 mod error;
 mod inbox;
+mod publisher;
 mod request_many;
-mod rng;
-mod server_error;
+pub(crate) mod rng;
+pub(crate) mod server_error;
 mod server_info;
-mod session;
-mod url;
+pub(crate) mod session;
+pub(crate) mod url;
 mod websocket;
 
 pub use auth::AuthError;
+#[allow(unused_imports, reason = "for a host with another client")]
+pub(crate) use auth::Signed;
 pub use certificates::{CertificateError, Certificates};
 pub use codec::{
     Batch, ControlOp, Decoder, MessageView, OpView, Outbox, ServerMessage, ServerOp,
@@ -111,6 +114,7 @@ pub use crate::message::{
     SubjectRule,
 };
 pub use inbox::Inbox;
+pub use publisher::NatsPublisher;
 pub use request_many::{Gather, GatherEnd, Gathering, RequestMany};
 pub use server_error::{Operation, PermissionViolation, ServerError};
 pub use server_info::ServerInfo;

@@ -163,7 +163,7 @@ fn parse_scheme(scheme: &str, refused: impl Fn() -> String) -> Result<bool, UrlE
 }
 
 /// `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn parse_authority(
+pub(crate) fn parse_authority(
     authority: &str,
     refused: impl Fn() -> String,
 ) -> Result<(String, Option<u16>), UrlError> {
@@ -196,7 +196,7 @@ fn parse_authority(
 }
 
 /// `user:password`, or a token.
-fn parse_userinfo(userinfo: &str) -> Option<Auth> {
+pub(crate) fn parse_userinfo(userinfo: &str) -> Option<Auth> {
     match userinfo.split_once(':') {
         Some((user, password)) if !user.is_empty() => Some(Auth::UserPassword {
             user: percent_decoded(user)?,
@@ -224,7 +224,7 @@ fn percent_decoded(text: &str) -> Option<String> {
 
 /// `url` for an error: without anything before its last `@`, wherever that stands, since a password
 /// that was not encoded can contain what ends an authority; and without its query.
-fn redacted(url: &str) -> String {
+pub(crate) fn redacted(url: &str) -> String {
     let (hidden, rest) = match url.rsplit_once('@') {
         // The `@` may be the query's, and then a part of a secret follows.
         Some((before, _)) if before.contains('?') => ("…@…", ""),

@@ -97,6 +97,12 @@ pub enum NatsError {
     },
 }
 
+impl From<serde_json::Error> for NatsError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error.to_string())
+    }
+}
+
 impl From<NatsError> for Error {
     fn from(error: NatsError) -> Self {
         let text = error.to_string();

@@ -8,11 +8,8 @@
 //! with [`run_ready`](crate::agent::run_ready).
 
 use std::fmt;
-use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use serde::Serialize;
 
 use super::client::{self, Client};
 use super::connection::{self, Mail};
@@ -26,8 +23,9 @@ use crate::nats::{
 use crate::secret::Secret;
 
 pub use super::client::{Events as NatsEvents, NatsError, NatsMessage, SubscribeOptions, WhenBusy};
-pub use crate::nats::{Event, Headers, RequestMany};
-pub use NatsPublisher as WasmNatsPublisher;
+pub use crate::nats::{
+    Event, Headers, NatsPublisher, NatsPublisher as WasmNatsPublisher, RequestMany,
+};
 
 /// What a connection counts, from its start and over all its reconnects.
 pub type WasmConnectionStats = crate::nats::Stats;
@@ -379,30 +377,9 @@ impl fmt::Debug for WasmNatsConnection {
     }
 }
 
-/// What publishes to NATS, and so can publish JSON.
-pub trait NatsPublisher: Sync {
-    /// Publishes.
-    fn publish_bytes(
-        &self,
-        subject: &str,
-        data: &[u8],
-    ) -> impl Future<Output = Result<(), NatsError>> + Send;
-
-    /// Publishes a value as JSON.
-    fn publish_json<T: Serialize + Sync + ?Sized>(
-        &self,
-        subject: &str,
-        data: &T,
-    ) -> impl Future<Output = Result<(), NatsError>> + Send {
-        async move {
-            let json =
-                serde_json::to_vec(data).map_err(|error| NatsError::Json(error.to_string()))?;
-            self.publish_bytes(subject, &json).await
-        }
-    }
-}
-
 impl NatsPublisher for WasmNatsConnection {
+    type Error = NatsError;
+
     async fn publish_bytes(&self, subject: &str, data: &[u8]) -> Result<(), NatsError> {
         self.publish(subject, data).await
     }

@@ -13,7 +13,7 @@ mod connect;
 mod drain;
 mod event;
 mod machine;
-mod outage;
+pub(crate) mod outage;
 mod outgoing;
 mod pool;
 mod requests;

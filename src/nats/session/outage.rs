@@ -8,26 +8,26 @@ use crate::time::Instant;
 
 /// The time without a connection, from its loss (or the session's start) until one has lasted.
 #[derive(Debug)]
-pub(super) struct Outage {
+pub(crate) struct Outage {
     since: Instant,
     /// Attempts that were started.
-    pub(super) attempts: u32,
+    pub(crate) attempts: u32,
     /// Attempts that failed since a connection was up.
-    pub(super) failed: u32,
+    pub(crate) failed: u32,
 }
 
 impl Outage {
     /// How long a connection has to last for the outage before it to be over: a server that takes
     /// us and throws us out again must not be asked at full speed.
-    pub(super) const OVER_AFTER: Duration = Duration::from_secs(1);
+    pub(crate) const OVER_AFTER: Duration = Duration::from_secs(1);
 
-    pub(super) fn new(since: Instant) -> Self {
+    pub(crate) fn new(since: Instant) -> Self {
         Self { since, attempts: 0, failed: 0 }
     }
 
     /// The time until the next attempt, with `servers` of them to try in turn. Without jitter it is
     /// `first` × 2ⁿ, where n is the number of rounds that failed after the first.
-    pub(super) fn delay(
+    pub(crate) fn delay(
         &self,
         now: Instant,
         servers: usize,

@@ -15,7 +15,7 @@ use super::clock;
 use super::node::{Node, NodeBuilder, NodeEvent, NodeHandle, Stopped};
 use crate::agent::AgentId;
 use crate::cli::{Command, HELP, NODE_HELP, VERSION};
-use crate::config::{ConfigFile, LoadedConfig, NodeConfig, NodeFlags, Sources};
+use crate::config::{ConfigFile, LoadedConfig, NatsClient, NodeConfig, NodeFlags, Sources};
 use crate::error::{Error, Result};
 use crate::message::{AgentStatus, NodeSummary};
 
@@ -73,7 +73,7 @@ pub(super) fn load(flags: &NodeFlags) -> Result<LoadedConfig, String> {
     let text = flags.config.as_deref().map(read_file).transpose()?;
     let file = text.as_ref().map(|(name, text)| ConfigFile { name, text });
     let env = |name: &str| std::env::var(name).ok();
-    let sources = Sources { file, env: &env, flags };
+    let sources = Sources { file, env: &env, flags, nats: NatsClient::WEBSOCKET };
     NodeConfig::load(sources, clock::random()).map_err(|error| error.to_string())
 }
 
