@@ -29,6 +29,28 @@ impl AgentId {
     }
 }
 
+/// Waits until the system tells this program to end, where it has words for that: SIGTERM or SIGHUP.
+#[cfg(all(feature = "operator", unix, not(target_arch = "wasm32")))]
+pub(crate) async fn told_to_end() {
+    use tokio::signal::unix::{signal, SignalKind};
+
+    match (signal(SignalKind::terminate()), signal(SignalKind::hangup())) {
+        (Ok(mut terminate), Ok(mut hangup)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+        }
+        // Then a signal ends it at once.
+        _ => std::future::pending().await,
+    }
+}
+
+#[cfg(all(feature = "operator", not(unix), not(target_arch = "wasm32")))]
+pub(crate) async fn told_to_end() {
+    std::future::pending().await
+}
+
 /// What the crate's root shows of this target's host.
 pub(crate) mod root {
     #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]

@@ -454,7 +454,10 @@ fn agent_id(text: &str) -> Result<AgentId, String> {
 }
 
 fn node_id(text: &str) -> Result<AgentId, String> {
-    // The same rule, in other words.
+    if text == "all" {
+        return Err("\"all\" is not a node id: agent.command.all is for all of them".to_owned());
+    }
+    // The rule of an agent's id, in other words.
     AgentId::parse(text)
         .map_err(|error| error.to_string().replace("not an agent id", "not a node id"))
 }

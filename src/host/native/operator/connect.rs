@@ -1,94 +1,147 @@
-//! The connection to NATS.
+//! The connection to NATS: that of a node, with the same variables.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr};
-use tokio::sync::watch;
+use crate::config::{NatsFlag, NatsUrls, NodeConfig, NodeFlags, Sources};
+use crate::host::native::nats::{self, NatsConfig, NatsConnection, NatsError};
+use crate::host::random;
 
 use super::args::Common;
 use super::failure::Failure;
 use super::harmless::harmless;
-use crate::config::NatsUrls;
 
-/// A connection, and what has become of it.
+/// A connection, and where it goes.
 pub(super) struct Connection {
-    pub(super) client: async_nats::Client,
-    /// Where it goes, without what is secret in it.
+    pub(super) nats: NatsConnection,
+    /// Without what is secret in it.
     pub(super) url: String,
-    /// What was told of it last; whoever shows it for long waits for changes.
-    pub(super) state: watch::Receiver<State>,
 }
-
-/// What has become of a connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
-    /// Whether it is lost, and being made again.
-    pub(super) lost: bool,
-    /// What the server complained about last, such as a missing permission.
-    pub(super) complaint: Option<String>,
-    /// Messages that were dropped since they were not taken in time: at least so many.
-    pub(super) dropped: u64,
-}
-
-impl State {
-    fn take(&mut self, event: &Event) {
-        match event {
-            Event::Connected => self.lost = false,
-            Event::Disconnected | Event::Closed => self.lost = true,
-            Event::SlowConsumer(_) => self.dropped = self.dropped.saturating_add(1),
-            Event::ServerError(error) => self.complaint = Some(harmless(&error.to_string(), 300)),
-            Event::ClientError(_) | Event::LameDuckMode | Event::Draining => {}
-        }
-    }
-}
-
-/// Where NATS is if nobody says so.
-const DEFAULT_URL: &str = "nats://localhost:4222";
-
-/// Messages that can wait to be looked at; those beyond are dropped and counted. Worst case: so many
-/// of the server's `max_payload`; events of nodes have about 1 KiB, which is 8 MiB.
-const WAITING: usize = 8192;
 
 /// Connects, within the time that an answer may take.
 pub(super) async fn connect(
     common: &Common,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Connection, Failure> {
-    let variable = |name| env(name).filter(|value| !value.is_empty());
-    let given = common.nats.clone().or_else(|| variable("NATS_URL"));
-    let urls = given.unwrap_or_else(|| DEFAULT_URL.to_owned());
-    let shown = NatsUrls::new(urls.as_str())
-        .ok_or_else(|| Failure::usage("--nats is empty, and must be a URL, or several"))?
-        .to_string();
-    let servers: Vec<ServerAddr> = urls
-        .split(',')
-        .map(|url| url.trim().parse())
-        .collect::<Result<_, _>>()
-        .map_err(|_| Failure::usage(format!("{shown} is no URL of a NATS server")))?;
-    let (tell, state) = watch::channel(State::default());
-    let tell = Arc::new(tell);
-    let options = ConnectOptions::new()
-        .name(concat!(env!("CARGO_PKG_NAME"), " operator"))
-        .connection_timeout(common.timeout().max(Duration::from_millis(1)))
-        .subscription_capacity(WAITING)
-        .event_callback(move |event| {
-            let tell = Arc::clone(&tell);
-            async move {
-                tell.send_modify(|state| state.take(&event));
-            }
-        });
-    let client = options.connect(servers).await.map_err(|error| refused(&shown, &error))?;
-    Ok(Connection { client, url: shown, state })
+    let (config, url) = settings(common, env)?;
+    match NatsConnection::new(config).await {
+        Ok(nats) => Ok(Connection { nats, url }),
+        Err(error) => Err(refused(&url, &error)),
+    }
 }
 
-fn refused(url: &str, error: &async_nats::ConnectError) -> Failure {
-    let reason = harmless(&error.to_string(), 300);
-    match error.kind() {
-        ConnectErrorKind::ServerParse => Failure::usage(format!("{url}: {reason}")),
-        ConnectErrorKind::Authentication
-        | ConnectErrorKind::AuthorizationViolation
-        | ConnectErrorKind::Tls => Failure::not_let_in(url, &reason),
-        _ => Failure::no_server(url, &reason),
+/// Where NATS is and what is shown to it, as a node reads it; and where, as it can be shown.
+fn settings(
+    common: &Common,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(NatsConfig, String), Failure> {
+    let given = match common.nats.as_deref().map(NatsUrls::new) {
+        None => None,
+        Some(Some(urls)) => Some(urls),
+        Some(None) => return Err(Failure::usage("--nats is empty, and must be a URL, or several")),
+    };
+    let flags = NodeFlags { nats: given.map(NatsFlag::At), ..NodeFlags::default() };
+    // What else a node is told is none of ours; and there is no operator without NATS.
+    let env = |name: &str| match name.starts_with("NATS_") {
+        true => env(name).filter(|value| !value.is_empty()),
+        false => None,
+    };
+    let sources = Sources { file: None, env: &env, flags: &flags, nats: nats::CLIENT };
+    let loaded = NodeConfig::load(sources, random());
+    let node = loaded.map_err(|error| Failure::usage(error.to_string()))?.config;
+    let url = node.nats.as_ref().map_or_else(String::new, ToString::to_string);
+    let config = NatsConfig::of_node(&node).map_err(|error| Failure::usage(error.to_string()))?;
+    let config = config.ok_or_else(|| Failure::usage("there is no NATS in --nats or NATS_URL"))?;
+    let config = NatsConfig {
+        name: Some(concat!(env!("CARGO_PKG_NAME"), " operator").to_owned()),
+        timeout: common.timeout(),
+        retry_on_failed_connect: false,
+        ..config
+    };
+    Ok((config, url))
+}
+
+/// Why there is no connection.
+fn refused(url: &str, error: &NatsError) -> Failure {
+    match error {
+        NatsError::Connect(reason) => {
+            let reason = harmless(reason, 300);
+            // The server's own words, by way of async-nats: "authorization violation".
+            let words = reason.to_lowercase();
+            let refuses = ["authorization", "authentication", "certificate", "tls"];
+            match refuses.iter().any(|word| words.contains(word)) {
+                true => Failure::not_let_in(url, &reason),
+                false => Failure::no_server(url, &reason),
+            }
+        }
+        other => Failure::usage(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::super::args::Operator;
+    use super::super::failure::Exit;
+    use super::*;
+    use crate::nats::Auth;
+
+    fn read(line: &str, variables: &[(&str, &str)]) -> Result<(NatsConfig, String), Failure> {
+        let words = format!("program {line} status");
+        let operator = Operator::try_parse_from(words.split_whitespace()).expect("fine");
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        settings(&operator.common, &variable)
+    }
+
+    #[test]
+    fn flags_stand_over_variables_and_these_over_the_default() {
+        let url = |line, env: &[(&str, &str)]| read(line, env).expect("fine").1;
+        let variable = [("NATS_URL", "nats://v")];
+        assert_eq!(url("", &[]), "nats://localhost:4222");
+        assert_eq!(url("", &[("NATS_URL", "")]), "nats://localhost:4222");
+        assert_eq!(url("", &variable), "nats://v");
+        assert_eq!(url("--nats nats://f,nats://g", &variable), "nats://f,nats://g");
+        assert_eq!(url("--nats nats://me:geheim@h", &[]), "nats://***@h");
+    }
+
+    #[test]
+    fn credentials_are_those_of_a_node_and_the_rest_of_a_node_s_variables_is_ignored() {
+        let env = [
+            ("NATS_USER", "me"),
+            ("NATS_PASSWORD", "geheim"),
+            ("NODE_ID", "not a name"),
+            ("RUST_LOG", "loud"),
+        ];
+        let config = read("--timeout-ms 7", &env).expect("fine").0;
+        assert_eq!(config.timeout, Duration::from_millis(7));
+        assert!(!config.retry_on_failed_connect);
+        assert!(matches!(config.auth, Auth::UserPassword { user, .. } if user == "me"));
+        let both = [("NATS_TOKEN", "geheim"), ("NATS_USER", "me"), ("NATS_PASSWORD", "geheim")];
+        for (line, env) in [
+            ("--nats http://h", &env[..0]),
+            ("--nats=", &env[..0]),
+            ("", &both[..]),
+            ("", &[("NATS_URL", "nonsense")][..]),
+        ] {
+            let failure = read(line, env).expect_err(line);
+            let told = failure.told().expect("told");
+            assert_eq!(told.exit, Exit::Usage, "{told:?}");
+            assert!(!told.message.contains("geheim"), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_refuses_is_no_missing_one() {
+        let exit = |reason: &str| {
+            let failure = refused("nats://h", &NatsError::Connect(reason.to_owned()));
+            failure.told().expect("told").code.clone()
+        };
+        assert_eq!(exit("IO error: Connection refused (os error 111)"), "no_server");
+        assert_eq!(exit("timed out"), "no_server");
+        assert_eq!(exit("authorization violation: nats: …"), "not_let_in");
+        assert_eq!(exit("invalid peer certificate: UnknownIssuer"), "not_let_in");
     }
 }

@@ -150,19 +150,21 @@ impl Failure {
         Self::new(Exit::Refused, "ambiguous", text, Some("say which one: --node ID"))
     }
 
+    /// The server does not permit it; in its words.
+    pub(super) fn not_permitted(said: &str) -> Self {
+        let hint = "its user may not do that: nats-production.conf has an operator's permissions";
+        Self::new(Exit::NoServer, "not_permitted", said, Some(hint))
+    }
+
     /// Who is there did not answer.
-    pub(super) fn timeout(whom: &str, after: Duration, said: Option<&str>) -> Self {
-        let ms = after.as_millis();
-        let mut text = format!("{whom} did not answer within {ms} ms");
-        if let Some(said) = said {
-            text.push_str(&format!("; the server said: {said}"));
-        }
+    pub(super) fn timeout(whom: &str, after: Duration) -> Self {
+        let text = format!("{whom} did not answer within {} ms", after.as_millis());
         Self::new(Exit::Timeout, "timeout", text, Some("--timeout-ms gives it longer"))
     }
 
     /// Some answered and some did not; what there is has been shown.
     pub(super) fn silent(nodes: &[String], after: Duration) -> Self {
-        Self::timeout(&format!("of the nodes, {}", nodes.join(", ")), after, None)
+        Self::timeout(&format!("of the nodes, {}", nodes.join(", ")), after)
     }
 
     /// Something that none of the others is.
@@ -248,11 +250,12 @@ mod tests {
         let cases = [
             (Failure::no_server("nats://h", "refused"), Exit::NoServer, "--nats URL"),
             (Failure::not_let_in("nats://h", "no"), Exit::NoServer, "NATS_CREDS"),
+            (Failure::not_permitted("no"), Exit::NoServer, "permissions"),
             (Failure::no_node("nats://h"), Exit::Nobody, "scripts/run node"),
             (Failure::no_such_node("n"), Exit::Nobody, "`status`"),
             (Failure::no_such_agent("a"), Exit::Nobody, "`agents`"),
             (Failure::ambiguous("a", &["n", "m"]), Exit::Refused, "--node"),
-            (Failure::timeout("node n", second, None), Exit::Timeout, "--timeout-ms"),
+            (Failure::timeout("node n", second), Exit::Timeout, "--timeout-ms"),
             (Failure::refused("unknown_agent", "x"), Exit::Nobody, "`agents`"),
             (Failure::not_understood("x"), Exit::Refused, "version"),
             (Failure::usage("x"), Exit::Usage, "--help"),
@@ -271,13 +274,6 @@ mod tests {
         let failure = Failure::refused("bad_id", "\u{1b}[2J");
         assert_eq!(told(&failure).text(Paint::Off), "error: \\u{1b}[2J (bad_id)\n");
         assert_eq!(told(&failure).json()["error"]["message"], "\u{1b}[2J", "json_line escapes it");
-    }
-
-    #[test]
-    fn a_server_that_said_something_is_quoted() {
-        let text =
-            told(&Failure::timeout("x", Duration::from_millis(5), Some("no"))).message.clone();
-        assert_eq!(text, "x did not answer within 5 ms; the server said: no");
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod spawn;
 mod status;
 mod stop;
 mod table;
+mod top;
 mod units;
 mod watch;
 
@@ -133,7 +134,10 @@ async fn perform(
             };
             watch::run(args, &connect().await?, out, &mut notices).await
         }
-        Operation::Top(_) => Err(Failure::other("not yet")),
+        Operation::Top(args) => {
+            top::check_terminal(out.json)?;
+            top::run(args, &connect().await?, out).await
+        }
         Operation::Completions(args) => complete::run(args, out),
     }
 }

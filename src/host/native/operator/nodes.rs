@@ -3,24 +3,32 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use async_nats::client::RequestErrorKind;
-use async_nats::{Request, StatusCode};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use serde::de::DeserializeOwned;
 use serde_json::{json, Value};
-use tokio::time::{timeout_at, Instant};
+use tokio::time::{timeout, Instant};
 
 use super::answer::{answer, Answer};
 use super::args::Common;
 use super::connect::Connection;
 use super::failure::Failure;
 use crate::agent::AgentId;
+use crate::host::native::nats::{NatsError, RequestMany, SubscribeOptions, Subscription};
+use crate::host::random;
 use crate::message::{AgentCommand, AgentPage, AgentSummary, NodeSummary, Pong, Subject};
+use crate::nats::{Gather, GatherEnd, Gathering, Inbox};
 
-/// The most nodes that are listened to; those beyond are left out. Worst case: 1,000 answers of the
-/// server's largest payload, one at a time in memory, and their ids.
-const MAX_NODES: usize = 1000;
+/// The most answers that are taken when nodes are looked for; those beyond are left out. Worst case in
+/// memory: their ids, and what waits for its turn (see [`WAITING`]).
+const MAX_NODES: u32 = 1000;
+
+/// Messages that can wait to be looked at; those beyond are dropped and counted. Worst case: 8 MiB,
+/// where the connection's own bound is, and 200 bytes for each.
+const WAITING: u64 = 8192;
+
+/// The question of who is there.
+const PING: &[u8] = br#"{"Ping":{}}"#;
 
 /// How many nodes are asked at once.
 const AT_ONCE: usize = 16;
@@ -79,27 +87,33 @@ impl Nodes {
         within: Duration,
         whom: &str,
     ) -> Result<Asked, Failure> {
-        let request = Request::new().payload(body.to_string().into()).timeout(Some(within));
-        match self.connection.client.send_request(subject, request).await {
-            Ok(message) => Ok(Asked::Answered(message.payload)),
-            Err(error) => match error.kind() {
-                RequestErrorKind::NoResponders => Ok(Asked::NoResponders),
-                RequestErrorKind::TimedOut => Err(self.no_answer(whom, within)),
-                RequestErrorKind::MaxPayloadExceeded => {
-                    Err(Failure::usage("that is more than the NATS server takes (max_payload)"))
-                }
-                _ => Err(Failure::other(error.to_string())),
-            },
+        let nats = &self.connection.nats;
+        match nats.request(&subject, body.to_string().as_bytes(), within).await {
+            Ok(answer) => Ok(Asked::Answered(answer.into())),
+            Err(NatsError::NoResponders { .. }) => Ok(Asked::NoResponders),
+            Err(NatsError::TimedOut { .. }) => Err(Failure::timeout(whom, within)),
+            Err(error) => Err(self.failure(&error)),
         }
     }
 
-    /// Why nobody has answered, as far as that is known.
-    fn no_answer(&self, whom: &str, within: Duration) -> Failure {
-        let state = self.connection.state.borrow();
-        match state.lost {
-            true => Failure::connection_lost(self.url()),
-            false => Failure::timeout(whom, within, state.complaint.as_deref()),
+    /// What an error of the connection is to us.
+    pub(super) fn failure(&self, error: &NatsError) -> Failure {
+        match error {
+            NatsError::Disconnected { .. }
+            | NatsError::Closed(_)
+            | NatsError::Refused(_)
+            | NatsError::Busy => Failure::connection_lost(self.url()),
+            NatsError::PermissionDenied(_) => Failure::not_permitted(&error.to_string()),
+            NatsError::Invalid(_) => Failure::usage(error.to_string()),
+            _ => Failure::other(error.to_string()),
         }
+    }
+
+    /// Subscribes, with a bound that is right for people and for programs that keep up.
+    pub(super) async fn subscribe(&self, subject: &str) -> Result<Subscription, Failure> {
+        let options = SubscribeOptions { max_pending_messages: WAITING, ..Default::default() };
+        let subscribed = self.connection.nats.subscribe_with(subject, options).await;
+        subscribed.map_err(|error| self.failure(&error))
     }
 
     /// The nodes: this one, or all that answer, by their ids.
@@ -122,31 +136,46 @@ impl Nodes {
     }
 
     async fn find_all(&self) -> Result<Vec<Found>, Failure> {
-        let client = &self.connection.client;
-        let inbox = client.new_inbox();
-        let io = |error: &dyn std::fmt::Display| Failure::other(error.to_string());
-        let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| io(&error))?;
+        let inbox = Inbox::from_random(random()).reply_subject(0, 0);
+        let mut answers = self.subscribe(&inbox).await?;
         let asked_at = Instant::now();
-        let ping = Bytes::from_static(br#"{"Ping":{}}"#);
+        let now = || crate::time::Instant::from_start(asked_at.elapsed());
         let control = Subject::system_control();
-        client.publish_with_reply(control, inbox, ping).await.map_err(|error| io(&error))?;
-        // One at a time is looked at, so that a crowd cannot fill the memory.
+        let asked = self.connection.nats.publish_request(&control, &inbox, PING).await;
+        asked.map_err(|error| self.failure(&error))?;
+        let many = RequestMany {
+            total: self.timeout,
+            stall: Some(self.gather),
+            max_messages: MAX_NODES,
+            ..RequestMany::default()
+        };
+        let mut gather = Gather::new(now(), &many);
+        // One answer at a time is looked at, so that a crowd cannot fill the memory.
         let mut found = BTreeMap::new();
-        let end = asked_at + self.timeout;
-        let mut until = end;
-        while found.len() < MAX_NODES {
-            let Ok(Some(message)) = timeout_at(until, answers.next()).await else { break };
-            if message.status == Some(StatusCode::NO_RESPONDERS) {
-                return Err(Failure::no_node(self.url()));
+        loop {
+            let until = match gather.tick(now()) {
+                Gathering::Continue { until } => until,
+                Gathering::Done(GatherEnd::NoResponders) => {
+                    return Err(Failure::no_node(self.url()));
+                }
+                Gathering::Done(_) => break,
+            };
+            let Ok(message) = timeout(until - now(), answers.next()).await else { continue };
+            let Some(message) = message else {
+                let why = answers.ended().cloned();
+                let why = why.unwrap_or_else(|| NatsError::Closed("no answers".to_owned()));
+                return Err(self.failure(&why));
+            };
+            if !gather.reply(now(), message.status(), message.payload().len()) {
+                continue;
             }
             // Whoever listens on the subject can answer anything; a node has an id.
-            let Ok(pong) = answer::<Pong>(&message.payload) else { continue };
+            let Ok(pong) = answer::<Pong>(message.payload()) else { continue };
             let Ok(id) = AgentId::parse(pong.known.node_id) else { continue };
             found.entry(id).or_insert_with(|| asked_at.elapsed());
-            until = end.min(Instant::now() + self.gather);
         }
         if found.is_empty() {
-            return Err(self.no_answer("the nodes", self.timeout));
+            return Err(Failure::timeout("the nodes", self.timeout));
         }
         Ok(found.into_iter().map(|(id, latency)| Found { id, latency }).collect())
     }

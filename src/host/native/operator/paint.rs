@@ -82,6 +82,19 @@ impl Tone {
         }
     }
 
+    /// The same for ratatui.
+    pub(super) fn on_screen(self, paint: Paint) -> ratatui::style::Style {
+        use ratatui::style::{Color, Style};
+        match (paint, self) {
+            (_, Self::Strong) => Style::new().bold(),
+            (Paint::Off, _) | (_, Self::Plain) => Style::new(),
+            (_, Self::Faint) => Style::new().dim(),
+            (_, Self::Good) => Style::new().fg(Color::Green),
+            (_, Self::Warn) => Style::new().fg(Color::Yellow),
+            (_, Self::Bad) => Style::new().fg(Color::Red).bold(),
+        }
+    }
+
     /// What a status of an agent is to the reader.
     pub(super) fn of_status(status: &str) -> Self {
         match status {

@@ -50,19 +50,34 @@ impl Column {
     }
 }
 
-/// The table as lines, each column as wide as its widest text, and nothing behind the last one. A
-/// row has as many cells as there are columns; what is missing is empty, what is beyond is left out.
+/// A piece of a line: a text in a tone.
+pub(super) type Piece = (Tone, String);
+
+/// The table as lines of text.
 pub(super) fn table(columns: &[Column], rows: &[Vec<Cell>], paint: Paint) -> String {
+    let mut text = String::new();
+    for line in lines(columns, rows) {
+        for (tone, piece) in line {
+            text.push_str(&paint.text(tone, &piece));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// The table as lines, the first of them its head: each column as wide as its widest text, and nothing
+/// behind the last one. A row has as many cells as there are columns; what is missing is empty, what is
+/// beyond is left out.
+pub(super) fn lines(columns: &[Column], rows: &[Vec<Cell>]) -> Vec<Vec<Piece>> {
     let head: Vec<Cell> =
         columns.iter().map(|column| Cell::new(column.title()).tone(Tone::Strong)).collect();
     let all = || std::iter::once(&head).chain(rows);
     let widest =
         |at: usize| all().filter_map(|row| row.get(at)).map(|cell| width(&cell.text)).max();
     let widths: Vec<usize> = (0..columns.len()).map(|at| widest(at).unwrap_or(0)).collect();
-    let mut text = String::new();
     let none = Cell::default();
-    for row in all() {
-        let mut line = String::new();
+    let line = |row: &Vec<Cell>| {
+        let mut line = Vec::new();
         // Blanks are written when something follows them.
         let mut blanks = 0;
         for (at, column) in columns.iter().enumerate() {
@@ -74,18 +89,16 @@ pub(super) fn table(columns: &[Column], rows: &[Vec<Cell>], paint: Paint) -> Str
             };
             blanks += before + if at == 0 { 0 } else { 2 };
             if !cell.text.is_empty() {
-                line.extend(std::iter::repeat_n(' ', blanks));
-                line.push_str(&paint.text(cell.tone, &cell.text));
+                line.push((Tone::Plain, " ".repeat(blanks)));
+                line.push((cell.tone, cell.text.clone()));
                 blanks = 0;
-            } else {
-                blanks += width(&cell.text);
             }
             blanks += after;
         }
-        text.push_str(&line);
-        text.push('\n');
-    }
-    text
+        line.retain(|(_, text)| !text.is_empty());
+        line
+    };
+    all().map(line).collect()
 }
 
 /// How many columns of a terminal a text takes.

@@ -90,6 +90,7 @@ fn what_is_refused_and_why() {
     let cases = [
         ("status a.b", id),
         ("status --node a.b", "is not a node id"),
+        ("status --node all", "agent.command.all"),
         ("status a b", "unexpected argument 'b'"),
         ("status --timeout-ms 0", "0 is not in 1..=86400000"),
         ("status --timeout-ms x", "invalid digit"),

@@ -56,7 +56,8 @@ pub(in super::super) fn line(event: &Event, paint: Paint) -> String {
     line
 }
 
-fn tone(event: &Event) -> Tone {
+/// What the event is to the reader.
+pub(in super::super) fn tone(event: &Event) -> Tone {
     match (event.severity, event.kind) {
         (Some(Severity::High | Severity::Critical), _) => Tone::Bad,
         (Some(Severity::Medium), _) => Tone::Warn,

@@ -7,23 +7,23 @@ mod rate;
 
 use std::time::Duration;
 
-use async_nats::Message;
-use futures_util::stream::{select_all, StreamExt};
+use futures_util::stream::{self, select_all, BoxStream, StreamExt};
 use serde_json::{json, Value};
-use tokio::time::{sleep_until, Instant};
+use tokio::time::{interval, sleep_until, Instant};
 
 pub(super) use event::Event;
 pub(super) use filter::subjects;
-pub(super) use line::line;
+pub(super) use line::{line, tone};
 use rate::Rate;
 
 use super::args::Watch;
-use super::connect::State;
 use super::failure::Failure;
+use super::harmless::harmless;
 use super::nodes::{Asked, Nodes};
 use super::out::Out;
 use super::paint::{Paint, Tone};
-use crate::message::Subject;
+use crate::host::native::nats::{self, NatsError, Subscription};
+use crate::message::{NatsMessage, Subject};
 
 pub(super) async fn run(
     args: &Watch,
@@ -33,14 +33,11 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let subjects = subjects(args);
-    let mut events = Vec::new();
-    for subject in &subjects {
-        let subscription = nodes.connection.client.subscribe(subject.clone()).await;
-        events.push(subscription.map_err(|error| Failure::other(error.to_string()))?);
-    }
-    let mut events = select_all(events);
-    let mut state = nodes.connection.state.clone();
-    let mut known = state.borrow_and_update().clone();
+    let connection = &nodes.connection.nats;
+    let mut changes = connection.events();
+    let mut events = listen(&subjects, nodes).await?;
+    let mut looks = interval(LOOK);
+    let mut dropped = 0;
     let paint = out.paint;
     // An answer also says that the server has the subscriptions, which came before the question.
     let control = Subject::system_control();
@@ -68,10 +65,7 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             message = events.next() => {
-                let Some(message) = message else {
-                    return Err(Failure::connection_lost(nodes.url()));
-                };
-                let event = read(&message);
+                let event = heard(message, nodes)?;
                 if !args.wants(&event) {
                     continue;
                 }
@@ -91,15 +85,21 @@ pub(super) async fn run(
                     return Ok(());
                 }
             }
-            changed = state.changed() => {
-                if changed.is_err() {
+            change = changes.next() => {
+                let Some(change) = change else {
                     return Err(Failure::connection_lost(nodes.url()));
-                }
-                let now = state.borrow_and_update().clone();
-                for (code, text) in changes(&known, &now) {
+                };
+                if let Some((code, text)) = said(&change) {
                     notice(out, code, &text)?;
                 }
-                known = now;
+            }
+            _ = looks.tick() => {
+                let now = connection.get_stats().dropped_messages;
+                if now > dropped {
+                    let text = "events were dropped: they came faster than they were taken";
+                    notice(out, "dropped", &format!("{} {text}", now - dropped))?;
+                    dropped = now;
+                }
             }
             () = sleep_until(end.unwrap_or(started)), if end.is_some() => {
                 let left = rate.left();
@@ -110,7 +110,6 @@ pub(super) async fn run(
                     Some(count) => Err(Failure::timeout(
                         &format!("only {seen} of {count} events came: the rest"),
                         Duration::from_millis(args.for_ms.unwrap_or(0)),
-                        None,
                     )),
                     None => Ok(()),
                 };
@@ -123,34 +122,61 @@ fn since(started: Instant) -> crate::time::Instant {
     crate::time::Instant::from_start(started.elapsed())
 }
 
-/// The event in a message.
-pub(super) fn read(message: &Message) -> Event {
-    Event::read(&message.subject, &message.payload)
+/// How often it is looked whether events were dropped.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What comes on some subjects, and why nothing more does on one of them.
+pub(super) type Events = stream::SelectAll<BoxStream<'static, Result<NatsMessage, NatsError>>>;
+
+/// What comes on these subjects.
+pub(super) async fn listen(subjects: &[String], nodes: &Nodes) -> Result<Events, Failure> {
+    let mut all = Vec::new();
+    for subject in subjects {
+        let subscription = Some(nodes.subscribe(subject).await?);
+        let next = |subscription: Option<Subscription>| async {
+            let mut subscription = subscription?;
+            match subscription.next().await {
+                Some(message) => Some((Ok(message), Some(subscription))),
+                None => subscription.ended().cloned().map(|why| (Err(why), None)),
+            }
+        };
+        all.push(stream::unfold(subscription, next).boxed());
+    }
+    Ok(select_all(all))
+}
+
+/// The event that has come; an error if a subscription has ended, since what is shown would not be all.
+pub(super) fn heard(
+    came: Option<Result<NatsMessage, NatsError>>,
+    nodes: &Nodes,
+) -> Result<Event, Failure> {
+    match came {
+        Some(Ok(message)) => Ok(Event::read(message.subject(), message.payload())),
+        Some(Err(why)) => Err(nodes.failure(&why)),
+        None => Err(Failure::connection_lost(nodes.url())),
+    }
 }
 
 /// What there is to say of a connection that has changed.
-pub(super) fn changes(before: &State, now: &State) -> Vec<(&'static str, String)> {
-    let mut said = Vec::new();
-    match (before.lost, now.lost) {
-        (false, true) => {
+pub(super) fn said(change: &nats::Event) -> Option<(&'static str, String)> {
+    match change {
+        nats::Event::Disconnected { .. } => {
             let text =
                 "the connection is lost, and is made again; what happens meanwhile is missed";
-            said.push(("connection_lost", text.to_owned()));
+            Some(("connection_lost", text.to_owned()))
         }
-        (true, false) => said.push(("connected", "connected again".to_owned())),
-        _ => {}
+        nats::Event::Connected { reconnects: 1.., .. } => {
+            Some(("connected", "connected again".to_owned()))
+        }
+        nats::Event::ServerError { error } => {
+            Some(("server", format!("the server says: {}", harmless(error, 300))))
+        }
+        nats::Event::PermissionViolation { violation, .. } => {
+            let subject = harmless(&violation.subject, 300);
+            Some(("not_permitted", format!("the server does not permit {subject}")))
+        }
+        _ => None,
     }
-    if let Some(complaint) = now.complaint.as_ref().filter(|_| now.complaint != before.complaint) {
-        said.push(("server", format!("the server says: {complaint}")));
-    }
-    let dropped = now.dropped.saturating_sub(before.dropped);
-    if dropped > 0 {
-        let text = format!(
-            "at least {dropped} events were dropped: they came faster than they were taken"
-        );
-        said.push(("dropped", text));
-    }
-    said
 }
 
 impl Event {
@@ -168,19 +194,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_change_of_a_connection_is_told_once() {
-        let fine = State::default();
-        let lost = State { lost: true, ..State::default() };
-        let codes = |before: &State, now: &State| -> Vec<&str> {
-            changes(before, now).into_iter().map(|(code, _)| code).collect()
-        };
-        assert_eq!(codes(&fine, &fine), [""; 0]);
-        assert_eq!(codes(&fine, &lost), ["connection_lost"]);
-        assert_eq!(codes(&lost, &fine), ["connected"]);
-        let refused = State { complaint: Some("no".into()), dropped: 3, ..State::default() };
-        assert_eq!(codes(&fine, &refused), ["server", "dropped"]);
-        assert_eq!(codes(&refused, &refused), [""; 0]);
-        assert!(changes(&fine, &refused)[1].1.contains("at least 3"));
+    fn what_is_said_of_the_connection() {
+        let server = || "nats://h".to_owned();
+        let code = |change: &nats::Event| said(change).map(|(code, _)| code);
+        assert_eq!(code(&nats::Event::Connected { server: server(), reconnects: 0 }), None);
+        let again = nats::Event::Connected { server: server(), reconnects: 2 };
+        assert_eq!(code(&again), Some("connected"));
+        let lost = nats::Event::Disconnected { server: server() };
+        assert_eq!(code(&lost), Some("connection_lost"));
+        let error = nats::Event::ServerError { error: "\u{1b}".to_owned() };
+        assert_eq!(said(&error), Some(("server", "the server says: \\u{1b}".to_owned())));
     }
 
     #[test]
