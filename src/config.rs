@@ -11,6 +11,7 @@ use log::LevelFilter;
 
 use crate::agent::{AgentConfig, AgentId};
 use crate::log_line::LogFormat;
+use crate::message::Subject;
 use crate::secret::Secret;
 use crate::supervision::{AlertConfig, DetectionConfig, Now, Supervisor, SupervisorSpec};
 
@@ -249,9 +250,12 @@ impl NodeConfig {
         ))
     }
 
-    /// Checks what has not been read from anywhere but made by a program: the agents, their ids
-    /// and their number, and what the supervisor is told. `types` are the registered ones.
+    /// Checks what has not been read from anywhere but made by a program: that the node's id is not
+    /// that of all nodes, the agents, their ids and their number, and what the supervisor is told. `types` are the registered ones.
     pub fn check(&self, types: &[&str]) -> Result<(), String> {
+        if self.node_id.as_str() == Subject::ALL_NODES {
+            return Err("node_id is \"all\": agent.command.all is for all nodes".to_owned());
+        }
         let supervisor = self.supervision.supervisor(self.max_agents);
         let mut trial = Supervisor::new(supervisor, 0).map_err(|error| error.to_string())?;
         self.detection.validate().map_err(|error| error.to_string())?;

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod coordination;
 pub mod error;
+pub mod gateway;
 pub mod host;
 pub mod log_line;
 pub mod memory;

@@ -221,6 +221,10 @@ impl Context {
     /// Sends `payload` to the agent `to`, on this node or another one. At most once: an agent that
     /// dies takes what waits in its mailbox with it. It leaves when the handler returns, waits,
     /// sends to somebody else, or has sent 32 KB.
+    ///
+    /// Errors: there is no agent `to` on this node, and no connection to NATS, by which another node
+    /// could have it; it is being restarted. With a connection nobody learns that no node has it: who
+    /// wants to know makes a [`Self::request`].
     pub async fn send(&mut self, to: &AgentId, payload: impl Into<Value>) -> Result<()> {
         to.validate()?;
         Ok(self.ports.send(to, &payload.into())?)
@@ -230,6 +234,10 @@ impl Context {
     ///
     /// The agent handles nothing else meanwhile; two agents that ask each other at once both wait
     /// until the time is up.
+    ///
+    /// Errors: those of [`Self::send`], and at once that no node has the agent (NATS says so); what its
+    /// handler failed with. An agent of this node that dies of it is known to be restarted within
+    /// 200 ms; one of another node does not answer until the time is up.
     pub async fn request(
         &mut self,
         to: &AgentId,

@@ -12,6 +12,7 @@ use serde_json::{json, Value};
 use super::{InvalidSetting, NatsUrls, NodeConfig};
 use crate::agent::AgentId;
 use crate::log_line::LogFormat;
+use crate::message::Subject;
 use crate::supervision::{
     DetectionConfig, FailureSeverity, Intensity, SpawnLimits, SupervisorConfig,
 };
@@ -250,6 +251,9 @@ fn whole(range: &RangeInclusive<u64>, why: &str) -> String {
 }
 
 fn node_id(text: &str) -> Result<AgentId, Wrong> {
+    if text == Subject::ALL_NODES {
+        return Err(Wrong::Allowed("another: agent.command.all is for all nodes".to_owned()));
+    }
     AgentId::parse(text).map_err(|_| {
         Wrong::Allowed(format!("1 to {} characters of A-Z a-z 0-9 _ -", AgentId::MAX_LEN))
     })

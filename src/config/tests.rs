@@ -81,6 +81,10 @@ const TABLE: &[Row<'_>] = &[
                 "n.toml:1: node_id is \"a.b\", and must be 1 to 128 characters of A-Z a-z 0-9 _ -",
             ),
             ("7", "n.toml:1: node_id is 7, and must be a text in quotes"),
+            (
+                "\"all\"",
+                "n.toml:1: node_id is \"all\", and must be another: agent.command.all is for all nodes",
+            ),
         ],
     ),
     (
@@ -820,6 +824,8 @@ fn a_config_of_a_programs_making_is_checked_too() {
     let config = |agents| NodeConfig { agents, ..NodeConfig::new(AgentId("n".into())) };
     let check = |config: NodeConfig| config.check(&["state"]).expect_err("wrong");
     assert_eq!(config(vec![agent("a"), agent("b")]).check(&["state"]), Ok(()));
+    let all = NodeConfig { node_id: AgentId("all".into()), ..config(vec![]) };
+    assert_eq!(check(all), "node_id is \"all\": agent.command.all is for all nodes");
     assert!(check(config(vec![agent("a"), agent("")])).starts_with("agents[1]: \"\" is not"));
     assert!(check(config(vec![agent("a"), agent("a")])).starts_with("agents[1]: there is an agent"));
     let unknown = config(vec![agent("a")]).check(&["echo"]).expect_err("no such type");

@@ -29,6 +29,11 @@ pub enum AgentCommand {
         #[serde(skip_serializing_if = "Option::is_none")]
         agent_id: Option<AgentId>,
     },
+    /// Say which node an agent is on.
+    Locate {
+        /// The agent.
+        agent_id: AgentId,
+    },
     /// Show a page of agents in the order of their ids.
     List {
         /// Show those that come after this id, which need not exist.
@@ -69,6 +74,7 @@ impl TryFrom<Value> for AgentCommand {
             "Spawn" => Self::Spawn { config: config(variant.required("config")?)? },
             "Stop" => Self::Stop { agent_id: take_id(&mut variant.fields, "agent_id")? },
             "Status" => Self::Status { agent_id: variant.optional_id("agent_id")? },
+            "Locate" => Self::Locate { agent_id: take_id(&mut variant.fields, "agent_id")? },
             "List" => {
                 Self::List { after: variant.optional_id("after")?, limit: limit(&mut variant)? }
             }
@@ -80,7 +86,9 @@ impl TryFrom<Value> for AgentCommand {
                     agent_id,
                 }
             }
-            _ => return Err(variant.unknown("command", "Spawn, Stop, Status, List or Input")),
+            _ => {
+                return Err(variant.unknown("command", "Spawn, Stop, Status, Locate, List or Input"))
+            }
         };
         variant.nothing_left()?;
         Ok(command)
@@ -203,6 +211,7 @@ mod tests {
         let cases = [
             (json!({"Stop": {"agent_id": "a"}}), AgentCommand::Stop { agent_id: a() }),
             (json!({"Status": {"agent_id": "a"}}), AgentCommand::Status { agent_id: Some(a()) }),
+            (json!({"Locate": {"agent_id": "a"}}), AgentCommand::Locate { agent_id: a() }),
             (
                 json!({"List": {"after": "a", "limit": 2}}),
                 AgentCommand::List { after: Some(a()), limit: 2 },
@@ -271,6 +280,8 @@ mod tests {
             (json!({"Stop": {"agent_id": 5}}), BadShape, "agent_id"),
             (json!({"Stop": {"agent_id": "a", "now": 1}}), BadShape, "now"),
             (json!({"Stop": {"agent_id": "a.b"}}), BadId, "a.b"),
+            (json!("Locate"), BadShape, "agent_id"),
+            (json!({"Locate": {"agent_id": "a", "node_id": "n"}}), BadShape, "node_id"),
             (json!({"Status": {"agent_id": ""}}), BadId, "agent_id"),
             (json!({"List": {"after": "a b"}}), BadId, "after"),
             (json!({"List": {"limit": 0}}), BadShape, "limit is 0"),

@@ -34,7 +34,7 @@ pub(crate) use nats::{MessageParts, Part, Source};
 pub use payload::{decode_payload, encode_payload, PayloadError};
 pub use reply::{
     encode_error, encode_error_as, encode_reply, AgentCounters, AgentPage, AgentSummary, ErrorCode,
-    NodeCounters, NodeSummary, Pong, Reply, Spawned, Stopped, WireError,
+    Located, NodeCounters, NodeSummary, Pong, Reply, Spawned, Stopped, WireError,
 };
 pub use subject::{InvalidSubject, QueueGroup, Subject, SubjectKind, SubjectPattern, SubjectRule};
 pub use types::MessageType;

@@ -134,6 +134,7 @@ fn every_example_is_what_it_says() {
                     "Reply<Value>" => exact::<Reply<Value>>(example).is_ok(),
                     "Reply<Spawned>" => exact::<Reply<Spawned>>(example).is_ok(),
                     "Reply<Stopped>" => exact::<Reply<Stopped>>(example).is_ok(),
+                    "Reply<Located>" => exact::<Reply<Located>>(example).is_ok(),
                     "Reply<NodeSummary>" => exact::<Reply<NodeSummary>>(example).is_ok(),
                     "Reply<AgentSummary>" => exact::<Reply<AgentSummary>>(example).is_ok(),
                     "Reply<AgentPage>" => exact::<Reply<AgentPage>>(example).is_ok(),
@@ -151,6 +152,7 @@ fn every_example_is_what_it_says() {
         "Spawn",
         "Stop",
         "Status",
+        "Locate",
         "List",
         "Input",
         "Ping",
@@ -180,6 +182,7 @@ fn name_of(message: &MessageType) -> &'static str {
             AgentCommand::Spawn { .. } => "Spawn",
             AgentCommand::Stop { .. } => "Stop",
             AgentCommand::Status { .. } => "Status",
+            AgentCommand::Locate { .. } => "Locate",
             AgentCommand::List { .. } => "List",
             AgentCommand::Input { .. } => "Input",
         },
@@ -254,6 +257,7 @@ fn every_subject_is_in_the_tables_and_nothing_else() {
     // All that the builders make, which the tests of the builders and of the kinds go through.
     let all = [
         "agent.command",
+        "agent.command.all",
         "agent.command.x",
         "agent.events.x",
         "agent.input.x",

@@ -176,6 +176,15 @@ pub struct Stopped {
     pub agent_id: AgentId,
 }
 
+/// The answer to `Locate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Located {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// The node that it is on.
+    pub node_id: String,
+}
+
 /// The answer to `Ping`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pong {

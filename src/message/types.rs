@@ -68,7 +68,7 @@ impl MessageType {
         use SubjectKind as On;
         let content = parse_payload(bytes, max_bytes)?;
         match subject {
-            On::AgentCommand(_) => agent_command(content),
+            On::AgentCommand(_) | On::AgentCommandAll => agent_command(content),
             On::AgentEvents(_) => agent_event(content),
             On::SystemControl(_) => system_message(content),
             On::SupervisionEvents

@@ -390,10 +390,12 @@ async fn outages_are_told_as_the_guide_says() {
 }
 
 #[tokio::test]
-async fn two_nodes_of_one_name_both_answer() {
+async fn two_nodes_of_one_name_both_answer_and_the_second_says_so() {
     let server = NatsServer::start().await;
     let client = server.client().await;
-    let _nodes = [Node::on(&server, &client, "n1").await, Node::on(&server, &client, "n1").await];
+    let nodes = [Node::on(&server, &client, "n1").await, Node::on(&server, &client, "n1").await];
+    all_shown(nodes[1].output(), &symptoms("twins")).await;
+    assert_eq!(nodes[0].output().lines_with("another node"), [""; 0], "it was alone");
     let inbox = client.nats().new_inbox();
     let mut answers = client.nats().subscribe(inbox.clone()).await.expect("a subscription");
     // The second one may still be on its way when the first one answers: then the next time.

@@ -536,10 +536,15 @@ fn remote_answer(
     match serde_json::from_slice::<Message>(&body) {
         Ok(message) => Ok(message.payload),
         Err(_) => {
-            let message = serde_json::from_slice::<Value>(&body).ok();
-            let told = message.as_ref().and_then(|value| value.pointer("/Err/message")?.as_str());
-            let message = told.unwrap_or("its answer cannot be read").to_owned();
-            Err(RequestError::Failed { agent, message })
+            let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let told = |field| answer.get("Err")?.get(field)?.as_str();
+            let message = told("message").unwrap_or("its answer cannot be read").to_owned();
+            // As for an agent of this node.
+            Err(match told("code").unwrap_or_default() {
+                "unknown_agent" => SendError::UnknownAgent(agent).into(),
+                "agent_restarting" => SendError::AgentRestarting(agent).into(),
+                _ => RequestError::Failed { agent, message },
+            })
         }
     }
 }

@@ -421,12 +421,31 @@ impl Client {
         }
         let number = LAST.get() + 1;
         LAST.set(number);
+        self.start_request(number, subject, headers, payload)?;
         let (connection, inbox) = self.inbox()?;
+        Ok(Answers { subject, number, connection, inbox: inbox.clone(), here: None })
+    }
+
+    /// Publishes a request under a number of the caller's, and waits for nothing: its answers, and
+    /// their end, come as mails under [`ANSWERS`]. For a process that asks in no other way.
+    pub(super) fn start_request(
+        &mut self,
+        number: u64,
+        subject: &str,
+        headers: &Headers,
+        payload: &[u8],
+    ) -> Result<(), NatsError> {
+        let (_, inbox) = self.inbox()?;
         let reply = inbox.reply_subject(sys::this().0, number as i64);
-        let inbox = inbox.clone();
         self.encode(subject, Some(&reply), headers, payload)?;
-        self.hand_over(Some(Request { number, subject }))?;
-        Ok(Answers { subject, number, connection, inbox, here: None })
+        self.hand_over(Some(Request { number, subject }))
+    }
+
+    /// The number of the request that this answers. That nobody listens is no answer.
+    pub(super) fn answered_request(&self, message: &NatsMessage) -> Option<(u64, bool)> {
+        let (_, inbox) = self.greeting.as_ref()?;
+        let (_, number) = inbox.parse(message.subject())?;
+        Some((number as u64, !is_no_responders(message)))
     }
 
     /// Subscribes this process to a subject, with wildcards if it has any, alone or as one of a

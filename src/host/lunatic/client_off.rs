@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::delivery::Deliveries;
 use crate::error::Error;
-use crate::message::Headers;
+use crate::message::{Headers, NatsMessage};
 
 /// Why NATS did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -71,6 +71,22 @@ impl Client {
     /// Refused.
     pub fn request(&mut self, _: &str, _: &[u8], _: Duration) -> Result<Vec<u8>, NatsError> {
         Err(NatsError::NotBuilt)
+    }
+
+    /// Refused.
+    pub(super) fn start_request(
+        &mut self,
+        _: u64,
+        _: &str,
+        _: &Headers,
+        _: &[u8],
+    ) -> Result<(), NatsError> {
+        Err(NatsError::NotBuilt)
+    }
+
+    /// None is.
+    pub(super) fn answered_request(&self, _: &NatsMessage) -> Option<(u64, bool)> {
+        None
     }
 
     /// There is nothing to send.

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::clock;
 use super::delivery::{Ended, Load, Why, ANSWERS};
 use super::dial::{self, DialOptions};
-use super::gateway;
 use super::handover::{Handover, Request};
 use super::logger;
 use super::mail::{self, Answer, NoAnswer, SupervisorMail, Waiter};
@@ -24,6 +23,7 @@ use super::timer::Timer;
 use crate::agent::AgentId;
 use crate::config::{NatsAuth, NodeConfig};
 use crate::error::{Error, Result};
+use crate::gateway::subscriptions;
 use crate::log_line::OnceAMinute;
 use crate::message::Subject;
 use crate::nats::{
@@ -333,7 +333,7 @@ impl Connection {
     }
 
     fn join_node(&mut self, node_id: &str) {
-        for (subject, queue) in gateway::subjects(node_id) {
+        for (subject, queue) in subscriptions(node_id) {
             self.subscribe(&subject, queue, Route::Part(names::GATEWAY.to_owned()))
                 .expect("the node's name was checked, and makes valid subjects");
         }

@@ -9,6 +9,22 @@ pub(super) const INPUTS: u8 = 0xFA;
 /// Never sent here.
 pub(super) const ENDED: u8 = 0xFC;
 
+/// The tag of nothing here.
+pub(super) const ANSWERS: i64 = 102;
+
+/// Never sent here.
+pub(super) struct Ended {
+    /// Of nothing.
+    pub(super) number: u64,
+}
+
+impl Ended {
+    /// Never one.
+    pub(super) fn read(_: &[u8]) -> Option<Self> {
+        None
+    }
+}
+
 /// There are none.
 #[derive(Debug)]
 pub(super) enum Deliveries {}

@@ -26,6 +26,14 @@ impl Subject {
         format!("agent.command.{node_id}")
     }
 
+    /// What stands in the place of a node's id for all of them; no node can have it as its name.
+    pub const ALL_NODES: &'static str = "all";
+
+    /// `agent.command.all`: commands about agents to every node.
+    pub fn agent_command_all() -> &'static str {
+        "agent.command.all"
+    }
+
     /// `system.control`: system messages to all nodes.
     pub fn system_control() -> String {
         "system.control".to_owned()
@@ -159,6 +167,7 @@ mod tests {
             (Subject::agent_events(&a), "agent.events.a"),
             (Subject::agent_command(), "agent.command"),
             (Subject::agent_command_node("n"), "agent.command.n"),
+            (Subject::agent_command_all().to_owned(), "agent.command.all"),
             (Subject::system_control(), "system.control"),
             (Subject::system_control_node("n"), "system.control.n"),
         ];

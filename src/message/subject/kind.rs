@@ -20,6 +20,8 @@ pub enum SubjectKind {
     AgentEvents(AgentId),
     /// `agent.command`, or `agent.command.<node_id>` for one node: commands about agents.
     AgentCommand(Option<AgentId>),
+    /// `agent.command.all`: commands about agents, to every node.
+    AgentCommandAll,
     /// `system.control`, or `system.control.<node_id>` for one node: commands to nodes.
     SystemControl(Option<AgentId>),
     /// `supervision.events`: events without a subject of their own.
@@ -76,6 +78,7 @@ impl SubjectKind {
         Some(match part {
             "input" => Self::AgentInput(agent_id(name?)?),
             "events" => Self::AgentEvents(agent_id(name?)?),
+            "command" if name == Some(Subject::ALL_NODES) => Self::AgentCommandAll,
             "command" => Self::AgentCommand(optional(name)?),
             _ => return None,
         })
@@ -114,6 +117,7 @@ impl SubjectKind {
             Self::AgentEvents(id) => Subject::agent_events(id),
             Self::AgentCommand(None) => Subject::agent_command(),
             Self::AgentCommand(Some(node)) => Subject::agent_command_node(node.as_str()),
+            Self::AgentCommandAll => Subject::agent_command_all().to_owned(),
             Self::SystemControl(None) => Subject::system_control(),
             Self::SystemControl(Some(node)) => Subject::system_control_node(node.as_str()),
             Self::SupervisionEvents => Subject::supervision_events().to_owned(),
@@ -184,7 +188,9 @@ mod tests {
         prop_oneof![
             ids().prop_map(AgentInput),
             ids().prop_map(AgentEvents),
-            prop::option::of(ids()).prop_map(AgentCommand),
+            prop::option::of(ids().prop_filter("reserved", |id| id.as_str() != Subject::ALL_NODES))
+                .prop_map(AgentCommand),
+            Just(AgentCommandAll),
             prop::option::of(ids()).prop_map(SystemControl),
             Just(SupervisionEvents),
             ids().prop_map(SupervisionHealth),
@@ -255,7 +261,7 @@ mod tests {
 
         #[test]
         fn what_is_of_the_contract_is_written_as_it_was_read(
-            subject in "(agent|system|supervision|coordination)(\\.(input|events|command|control\
+            subject in "(agent|system|supervision|coordination)(\\.(input|events|command|all|control\
                 |health|failures|low|escalation|7|patterns|alerts|tasks|assignment|broadcast|results\
                 |resources|election|sync|barrier|a|\\*)){1,4}",
         ) {

@@ -460,7 +460,7 @@ fn wrong_shapes_are_named() {
         (
             json!({"AgentCommand": "Ping"}),
             BadShape,
-            "there is no command \"Ping\": Spawn, Stop, Status, List or Input",
+            "there is no command \"Ping\": Spawn, Stop, Status, Locate, List or Input",
         ),
         (
             json!({"AgentCommand": {"Stop": {"agent_id": "a.b"}}}),

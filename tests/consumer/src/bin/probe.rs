@@ -1,5 +1,5 @@
 //! What the end-to-end tests look at NATS with, from the inside: `own`, a connection without a node,
-//! and `node`, a node with agents that subscribe.
+//! and `node`, a node with agents that subscribe, and that send to others.
 
 use std::time::Duration;
 
@@ -7,13 +7,16 @@ use async_trait::async_trait;
 use rust_wasm_lunatic_nats::agent::run_ready;
 use rust_wasm_lunatic_nats::host::lunatic::sys;
 use rust_wasm_lunatic_nats::wasm_nats::{NatsError, WasmNatsConfig, WasmNatsConnection};
-use rust_wasm_lunatic_nats::{Agent, Context, Message, NatsMessage, Node, Result};
+use rust_wasm_lunatic_nats::{Agent, AgentId, Context, Message, NatsMessage, Node, Result};
 use serde_json::{Value, json};
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     match std::env::args().nth(1).as_deref() {
         Some("own") => Ok(run_ready(own())??),
-        _ => Ok(Node::builder().agent_type::<Listener>("listener").run()?),
+        _ => {
+            let node = Node::builder().agent_type::<Listener>("listener");
+            Ok(node.agent_type::<Teller>("teller").run()?)
+        },
     }
 }
 
@@ -105,5 +108,27 @@ impl Agent for Listener {
             ctx.unsubscribe("probe.>", None).await?;
         }
         ctx.reply(&message, self.heard.clone()).await
+    }
+}
+
+/// Sends to an agent, or asks it, and answers with what came of it.
+#[derive(Default)]
+struct Teller;
+
+#[async_trait]
+impl Agent for Teller {
+    async fn handle(&mut self, ctx: &mut Context, message: Message) -> Result<()> {
+        let told = &message.payload;
+        let agent = |field: &str| Some(AgentId(told[field].as_str()?.to_owned()));
+        let done = match (agent("tell"), agent("ask")) {
+            (Some(to), _) => ctx.send(&to, told["payload"].clone()).await.map(|()| Value::Null),
+            (None, Some(to)) => {
+                let timeout = Duration::from_millis(told["timeout_ms"].as_u64().unwrap_or(5_000));
+                ctx.request(&to, told["payload"].clone(), timeout).await
+            }
+            (None, None) => Ok(Value::Null),
+        };
+        let answer = done.unwrap_or_else(|error| json!({ "error": error.to_string() }));
+        ctx.reply(&message, answer).await
     }
 }
