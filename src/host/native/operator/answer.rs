@@ -26,21 +26,6 @@ pub(super) fn answer<T: DeserializeOwned>(bytes: &[u8]) -> Result<Answer<T>, Fai
     Ok(Answer { known, whole })
 }
 
-/// The payload of the message with which an agent answered.
-///
-/// # Errors
-/// As those of [`answer`].
-pub(super) fn payload(bytes: &[u8]) -> Result<Value, Failure> {
-    let mut body = parse(bytes)?;
-    // An agent's payload can have any shape, but only behind its message's fields.
-    let is_message =
-        ["id", "from", "to", "timestamp"].iter().all(|&field| body.contains_key(field));
-    match body.remove("payload") {
-        Some(payload) if is_message => Ok(payload),
-        _ => ok(body).and_then(|_| Err(not_understood("it is no message", &shown(bytes)))),
-    }
-}
-
 /// What is in the `Ok`; an `Err` is our failure.
 fn ok(mut body: Map<String, Value>) -> Result<Value, Failure> {
     if let Some(value) = body.remove("Ok") {
@@ -95,8 +80,6 @@ mod tests {
             let body = json!({"Err": {"code": known, "message": "m"}}).to_string();
             let failure = answer::<Pong>(body.as_bytes()).expect_err("an error");
             assert_eq!(code(&failure), known);
-            let failure = payload(body.as_bytes()).expect_err("an error");
-            assert_eq!(code(&failure), known);
         }
     }
 
@@ -110,24 +93,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_agents_answer_is_the_payload_of_its_message() {
-        let message = |payload: Value| json!({"id": "m", "from": "a", "to": "external", "timestamp": 1, "payload": payload});
-        for said in [json!(null), json!({"Err": {"code": "mine", "message": "x"}}), json!([1])] {
-            let body = message(said.clone()).to_string();
-            assert_eq!(payload(body.as_bytes()).expect("a payload"), said);
-        }
-        for body in [json!({"payload": 1}), json!({"Ok": 1}), json!({})] {
-            let failure = payload(body.to_string().as_bytes()).expect_err("no message");
-            assert_eq!(code(&failure), "not_understood", "{body}");
-        }
-    }
-
     proptest! {
         #[test]
         fn no_bytes_do_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _outcome = answer::<Stopped>(&bytes);
-            let _outcome = payload(&bytes);
         }
     }
 }

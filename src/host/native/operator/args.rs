@@ -258,7 +258,7 @@ pub(super) struct Send {
     /// It is a text, not JSON
     #[arg(long)]
     pub(super) text: bool,
-    /// By way of this node, which also reaches an agent that has NATS switched off
+    /// The one on this node [default: the nodes find out who has it]
     #[arg(long, value_name = "ID", value_parser = node_id)]
     pub(super) node: Option<AgentId>,
 }

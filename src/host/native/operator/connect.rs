@@ -62,6 +62,8 @@ fn settings(
 fn refused(url: &str, error: &NatsError) -> Failure {
     match error {
         NatsError::Connect(reason) => {
+            // Each server was tried once; how often is no news.
+            let reason = reason.split_once("at last since: ").map_or(&**reason, |(_, last)| last);
             let reason = harmless(reason, 300);
             // The server's own words, by way of async-nats: "authorization violation".
             let words = reason.to_lowercase();
@@ -141,6 +143,9 @@ mod tests {
         };
         assert_eq!(exit("IO error: Connection refused (os error 111)"), "no_server");
         assert_eq!(exit("timed out"), "no_server");
+        let last = NatsError::Connect("gave up after 1 attempts, at last since: x".to_owned());
+        let told = refused("u", &last).told().expect("told").message.clone();
+        assert_eq!(told, "no NATS server at u: x");
         assert_eq!(exit("authorization violation: nats: …"), "not_let_in");
         assert_eq!(exit("invalid peer certificate: UnknownIssuer"), "not_let_in");
     }

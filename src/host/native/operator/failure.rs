@@ -66,6 +66,7 @@ impl Failure {
     pub(super) fn refused(code: &str, message: &str) -> Self {
         let exit = match code {
             "unknown_agent" => Exit::Nobody,
+            "timeout" => Exit::Timeout,
             _ => Exit::Refused,
         };
         let hint = match code {

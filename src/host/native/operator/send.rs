@@ -4,13 +4,11 @@ use std::io::Read;
 
 use serde_json::{json, Value};
 
-use super::answer::payload;
 use super::args::Send;
 use super::failure::Failure;
 use super::harmless::harmless;
-use super::nodes::{Asked, Nodes};
+use super::nodes::Nodes;
 use super::out::Out;
-use crate::message::Subject;
 
 /// What is to be sent: the word of the command line, or all of `stdin` for `-`.
 ///
@@ -34,23 +32,10 @@ pub(super) async fn run(
     out: &mut Out<'_>,
 ) -> Result<(), Failure> {
     let agent = &args.agent;
-    let answer = match &args.node {
-        Some(node) => {
-            let input = json!({"Input": {"agent_id": agent, "message": said}});
-            nodes.command::<Value>(Some(node), &input, nodes.timeout).await?.whole
-        }
-        None => {
-            let (subject, whom) = (Subject::agent_input(agent), format!("agent {agent}"));
-            match nodes.ask(subject, &said, nodes.timeout, &whom).await? {
-                Asked::Answered(bytes) => payload(&bytes)?,
-                Asked::NoResponders => {
-                    // Is it the agent that is missing, or are there no nodes?
-                    nodes.find(None).await?;
-                    return Err(Failure::no_such_agent(agent.as_str()));
-                }
-            }
-        }
-    };
+    // As a command, and not on the agent's own subject: a node says at once if the agent dies of it, and
+    // reaches one that has NATS switched off. The nodes find out by themselves who has it.
+    let input = json!({"Input": {"agent_id": agent, "message": said}});
+    let answer = nodes.command::<Value>(args.node.as_ref(), &input, nodes.timeout).await?.whole;
     out.show(|| json!({"agent_id": agent, "payload": answer}), |_| text(&answer))
 }
 
