@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use async_nats::ConnectOptions;
+use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::{Value, json};
 use support::{Client, Ended, Native, NatsServer, Node, Program, SOON, free_port, until};
 
@@ -156,6 +157,7 @@ async fn each_way_to_fail_has_its_exit_status_and_says_what_to_do() {
     let client = server.client().await;
     let _node = Node::on(&server, &client, "n1").await;
     client.spawn(json!({"id": "c", "agent_type": "chaos"})).await;
+    client.spawn(json!({"id": "h", "agent_type": "chaos"})).await;
     let cases: [(&[&str], i32, &str, &str); 8] = [
         (&["status", "--node", "n2"], 4, "no_such_node", "there is no node n2"),
         (&["status", "nobody"], 4, "unknown_agent", "no node has an agent nobody"),
@@ -163,30 +165,16 @@ async fn each_way_to_fail_has_its_exit_status_and_says_what_to_do() {
         (&["spawn", "moon"], 1, "unknown_type", "(unknown_type)"),
         (&["spawn", "echo", "--id", "c"], 1, "exists", "(exists)"),
         (&["send", "c", "{\"die\":\"panic\"}"], 1, "agent_restarting", "try again"),
-        (&["send", "c", "{\"die\":\"hang\"}", "--timeout-ms", "300"], 5, "timeout", "300 ms"),
+        (&["send", "h", "{\"die\":\"hang\"}", "--timeout-ms", "300"], 5, "timeout", "300 ms"),
         (&["send", "c", "1", "--node", "n2"], 4, "no_such_node", "`status`"),
     ];
     for (words, status, code, text) in cases {
-        if words[0] == "send" {
-            client.agent_is("c", "Running", SOON).await;
-        }
+        client.agent_is("c", "Running", SOON).await;
         let said = run(&server, words).await.error(status);
         assert!(said.starts_with("error: ") && said.contains(text), "{words:?}: {said}");
-        // The last agent hangs by then, until it is killed.
-        if words.contains(&"--timeout-ms") {
-            client.command(json!({"Stop": {"agent_id": "c"}})).await;
-            client.spawn(json!({"id": "c", "agent_type": "chaos"})).await;
-        }
         client.agent_is("c", "Running", SOON).await;
-        let json = run(&server, &[words, &["--json"]].concat()).await.json(status);
-        assert_eq!(
-            (&json["error"]["code"], &json["error"]["exit_status"]),
-            (&json!(code), &json!(status))
-        );
-        if words.contains(&"--timeout-ms") {
-            client.command(json!({"Stop": {"agent_id": "c"}})).await;
-            client.spawn(json!({"id": "c", "agent_type": "chaos"})).await;
-        }
+        let error = run(&server, &[words, &["--json"]].concat()).await.json(status)["error"].take();
+        assert_eq!((&error["code"], &error["exit_status"]), (&json!(code), &json!(status)));
     }
 
     // A command line without sense, of which no server hears.
@@ -347,9 +335,11 @@ async fn who_stops_reading_ends_it_in_peace() {
             (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
         });
         let events = async {
-            loop {
-                client.spawn(json!({"id": "x", "agent_type": "echo"})).await;
-                client.command(json!({"Stop": {"agent_id": "x"}})).await;
+            for number in 0.. {
+                let id = format!("{}-{number}", words[0].trim_matches('-'));
+                let id = if words.len() > 1 { format!("{id}-more") } else { id };
+                client.spawn(json!({"id": id, "agent_type": "echo"})).await;
+                client.command(json!({"Stop": {"agent_id": id}})).await;
             }
         };
         let ended = tokio::select! {
@@ -363,11 +353,8 @@ async fn who_stops_reading_ends_it_in_peace() {
 #[tokio::test]
 async fn more_agents_than_a_page_has() {
     let (server, client, _node) = with_node("n1").await;
-    for number in 0..1_010 {
-        let spawn =
-            json!({"Spawn": {"config": {"id": format!("a{number:04}"), "agent_type": "echo"}}});
-        client.ok("agent.command.n1", spawn).await;
-    }
+    let spawn = |number| client.spawn(json!({"id": format!("a{number:04}"), "agent_type": "echo"}));
+    stream::iter(0..1_010).for_each_concurrent(50, |number| spawn(number).map(drop)).await;
     let json = run(&server, &["agents", "--json", "--limit", "5000"]).await.json(0);
     let ids: Vec<_> =
         json["agents"].as_array().expect("agents").iter().map(|a| &a["agent_id"]).collect();
@@ -412,38 +399,50 @@ async fn a_table_that_keeps_itself_up_to_date() {
     }
 
     // For people: in a terminal.
-    let mut top = Native::new(&["top", "--interval-ms", "200"]).on(&server).in_a_terminal().run();
-    top.says("busy", SOON).await;
-    let all = top.output().all();
-    for text in ["NODE", "n1", "lunatic", "AGENT", "chaos", "EVENTS", "none so far", "q quit"] {
-        assert!(all.contains(text), "{text}: {all:?}");
+    let mut top = Native::new(&["top", "--interval-ms", "200"]).on(&server).in_a_terminal();
+    for text in
+        ["NODE", "n1", "lunatic", "AGENT", "busy", "chaos", "EVENTS", "none so far", "q quit"]
+    {
+        top.shows(text).await;
     }
-    assert!(all.contains("\u{1b}[?1049h"), "on a screen of its own: {all:?}");
+    top.shows("\u{1b}[?1049h").await;
     client.publish("agent.input.busy", r#"{"die":"panic"}"#).await;
-    top.says("told to panic", SOON).await;
-    let line = top.says("pid=", SOON).await;
-    let pid = line.trim().strip_prefix("pid=").expect("its number").to_owned();
-    assert!(Command::new("kill").arg(pid).status().expect("kill").success());
-    assert_eq!(top.status(SOON).await, Some(0));
-    let output = top.output().clone();
-    until("the terminal is as it was", SOON, || output.lines_with("\u{1b}[?1049l").pop()).await;
+    top.shows("told to panic").await;
+    top.types("/moon\r");
+    top.shows("only moon (Esc shows all)").await;
+    top.types("q");
+    assert_eq!(top.status().await, Some(0));
+    top.shows("\u{1b}[?1049l").await;
 
-    // By its key.
-    let top = Native::new(&["top"]).on(&server).in_a_terminal().stdin("q");
-    let ended = top.ends().await;
-    assert_eq!(ended.status, Some(0), "{ended:?}");
-    assert!(ended.stdout.contains("\u{1b}[?1049l"), "{ended:?}");
+    // A signal leaves the terminal as it was, too.
+    let mut top = Native::new(&["top"]).on(&server).in_a_terminal();
+    top.shows("busy").await;
+    let shown = top.shown();
+    // It stands in the head that the terminal's log has, too.
+    let (_, pid) = shown.rsplit_once("pid=").expect("its number");
+    let pid = pid.split_whitespace().next().expect("its number");
+    assert!(Command::new("kill").arg(pid).status().expect("kill").success());
+    assert_eq!(top.status().await, Some(0));
+    top.shows("\u{1b}[?1049l").await;
 }
 
 #[tokio::test]
 async fn colours_are_for_terminals() {
     let (server, _client, _node) = with_node("n1").await;
-    let coloured = |ended: Ended| ended.stdout.contains("\u{1b}[1m");
     let status = || Native::new(&["status"]).on(&server);
-    assert!(coloured(status().in_a_terminal().ends().await));
-    assert!(!coloured(status().ends().await), "a pipe");
-    assert!(!coloured(status().in_a_terminal().env("NO_COLOR", "1").ends().await));
-    assert!(!coloured(status().in_a_terminal().env("TERM", "dumb").ends().await));
+    let bold = "\u{1b}[1m";
+    for (native, coloured) in [
+        (status(), true),
+        (status().env("NO_COLOR", "1"), false),
+        (status().env("TERM", "dumb"), false),
+    ] {
+        let mut terminal = native.in_a_terminal();
+        terminal.shows("n1").await;
+        assert_eq!(terminal.status().await, Some(0));
+        let shown = terminal.shown();
+        assert_eq!(shown.contains(bold), coloured, "{shown:?}");
+    }
+    assert!(!status().ends().await.stdout.contains(bold), "a pipe");
     let always = Native::new(&["status", "--color", "always"]).on(&server);
-    assert!(coloured(always.ends().await));
+    assert!(always.ends().await.stdout.contains(bold));
 }

@@ -1,12 +1,13 @@
 //! The native program, run to its end or until it has said something.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::{NatsServer, Output, Program, SOON, from_env};
+use crate::{NatsServer, Output, Program, SOON, from_env, until};
 
 /// A run of the native program that is not yet started. It gets no variable of the environment but `PATH`
 /// and what it is given.
@@ -15,7 +16,14 @@ pub struct Native {
     words: Vec<OsString>,
     env: Vec<(String, String)>,
     stdin: Option<String>,
-    terminal: bool,
+}
+
+/// A run in a terminal of 30 lines and 120 columns.
+#[derive(Debug)]
+pub struct Terminal {
+    program: Program,
+    keyboard: ChildStdin,
+    dir: TempDir,
 }
 
 /// How a run ended.
@@ -33,7 +41,7 @@ impl Native {
     /// A run with these words on its command line.
     pub fn new(words: &[&str]) -> Self {
         let words = words.iter().map(OsString::from).collect();
-        Self { words, env: Vec::new(), stdin: None, terminal: false }
+        Self { words, env: Vec::new(), stdin: None }
     }
 
     /// The server that it connects to.
@@ -57,37 +65,19 @@ impl Native {
         self
     }
 
-    /// In a terminal of 30 lines and 120 columns, where both streams are one; the first line says which
-    /// process it is.
-    #[must_use]
-    pub fn in_a_terminal(mut self) -> Self {
-        self.terminal = true;
-        self
-    }
-
-    /// The command, with its three streams as pipes.
+    /// The command, with its three streams as pipes. No test waits for its end for ever: 124 is the exit
+    /// status then.
     ///
     /// # Panics
     /// If nobody has said where the program is.
     pub fn command(&self) -> Command {
-        let program = from_env("E2E_NATIVE");
-        // No test waits for ever: 124 is the exit status then.
-        let mut command = Command::new("timeout");
-        command.args(["--kill-after=1", "60"]);
-        if self.terminal {
-            // The shell becomes the program, and so its number is the program's.
-            let mut line = "stty rows 30 cols 120; echo pid=$$; exec".to_owned();
-            for word in std::iter::once(program.as_os_str()).chain(self.words.iter().map(|w| &**w))
-            {
-                line.push_str(&format!(
-                    " '{}'",
-                    word.to_str().expect("text").replace('\'', "'\\''")
-                ));
-            }
-            command.args(["script", "--quiet", "--return", "--command", &line, "/dev/null"]);
-        } else {
-            command.arg(program).args(&self.words);
-        }
+        let mut command = self.under("timeout");
+        command.args(["--kill-after=1", "60"]).arg(from_env("E2E_NATIVE")).args(&self.words);
+        command
+    }
+
+    fn under(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         command.env_clear().env("TERM", "xterm-256color");
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
@@ -102,16 +92,33 @@ impl Native {
     /// # Panics
     /// If it cannot be started.
     pub fn run(self) -> Program {
-        let mut child = self.command().spawn().expect("the native program");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        match self.stdin {
-            Some(text) => stdin.write_all(text.as_bytes()).expect("it is read"),
-            // A terminal stays open; whoever reads a pipe to its end is let go.
-            None if self.terminal => std::mem::forget(stdin),
-            None => drop(stdin),
-        }
+        let mut command = self.under(from_env("E2E_NATIVE"));
+        let mut child = command.args(&self.words).spawn().expect("the native program");
+        drop(child.stdin.take());
         let output = Output::of(&mut child);
         Program::of(&format!("{:?}", self.words), child, output)
+    }
+
+    /// Starts it in a terminal, whose first line says which process it is.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn in_a_terminal(self) -> Terminal {
+        // The shell becomes the program, and so its number is the program's.
+        let mut line = "stty rows 30 cols 120; echo pid=$$; exec".to_owned();
+        let program = from_env("E2E_NATIVE");
+        for word in std::iter::once(program.as_os_str()).chain(self.words.iter().map(|w| &**w)) {
+            let word = word.to_str().expect("text").replace('\'', "'\\''");
+            line.push_str(&format!(" '{word}'"));
+        }
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut command = self.under("script");
+        command.args(["--quiet", "--return", "--flush", "--command", &line, "screen"]);
+        let mut child = command.current_dir(dir.path()).spawn().expect("script, of util-linux");
+        let keyboard = child.stdin.take().expect("a pipe");
+        let output = Output::of(&mut child);
+        let program = Program::of(&format!("{:?}", self.words), child, output);
+        Terminal { program, keyboard, dir }
     }
 
     /// Runs it to its end.
@@ -137,6 +144,36 @@ impl Native {
             stdout: text(ended.stdout),
             stderr: text(ended.stderr),
         }
+    }
+}
+
+impl Terminal {
+    /// All that was written to it so far, as it was.
+    pub fn shown(&self) -> String {
+        let bytes = std::fs::read(self.dir.path().join("screen")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until this was written to it, in one piece.
+    pub async fn shows(&self, text: &str) {
+        until(format!("{text:?} on the screen"), SOON, || {
+            self.shown().contains(text).then_some(())
+        })
+        .await;
+    }
+
+    /// Types.
+    ///
+    /// # Panics
+    /// If the program has ended.
+    pub fn types(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).expect("it reads");
+        self.keyboard.flush().expect("it reads");
+    }
+
+    /// Waits until the program has ended, and gives its exit status.
+    pub async fn status(&mut self) -> Option<i32> {
+        self.program.status(SOON).await
     }
 }
 

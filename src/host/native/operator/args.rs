@@ -83,18 +83,25 @@ impl Common {
 #[derive(Debug, Subcommand)]
 pub(super) enum Operation {
     /// Show the nodes, or one agent
+    #[command(after_help = EXIT_STATUS)]
     Status(Status),
     /// List agents
+    #[command(after_help = EXIT_STATUS)]
     Agents(Agents),
     /// Start an agent
+    #[command(after_help = EXIT_STATUS)]
     Spawn(Spawn),
     /// End agents for good
+    #[command(after_help = EXIT_STATUS)]
     Stop(Stop),
     /// Send a message to an agent and show its answer
+    #[command(after_help = EXIT_STATUS)]
     Send(Send),
     /// Show what happens, as it happens
+    #[command(after_help = EXIT_STATUS)]
     Watch(Watch),
     /// Show nodes and agents in a table that keeps itself up to date
+    #[command(after_help = EXIT_STATUS)]
     Top(Top),
     /// Print a script that completes these commands in a shell
     Completions(Completions),
