@@ -207,6 +207,29 @@ async fn help_and_completions_need_no_server() {
         let script = Native::new(&["completions", shell]).ends().await.with(0);
         assert!(script.contains("gather-ms") && script.contains("agents"), "{shell}");
     }
+    // What bash makes of it.
+    let script = Native::new(&["completions", "bash"]).ends().await.with(0);
+    for (line, expected) in [
+        ("wat", &["watch"][..]),
+        ("watch --ex", &["--except"]),
+        ("spawn echo --re", &["--restart"]),
+        ("spawn echo --restart te", &["temporary"]),
+    ] {
+        let name = "rust-wasm-lunatic-nats";
+        let mut words: Vec<&str> = line.split(' ').collect();
+        words.insert(0, name);
+        let (last, before) = (words.len() - 1, words[words.len() - 2]);
+        let asks = format!(
+            "{script}\nCOMP_WORDS=({}); COMP_CWORD={last}\n\
+             how=$(complete -p {name}); how=${{how##*-F }}\n\
+             ${{how%% *}} {name} {} {before}; echo \"${{COMPREPLY[@]}}\"",
+            words.join(" "),
+            words[last],
+        );
+        let said = Command::new("bash").args(["--norc", "-c", &asks]).output().expect("bash");
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert_eq!(said.split_whitespace().collect::<Vec<_>>(), expected, "{line}");
+    }
 }
 
 #[tokio::test]

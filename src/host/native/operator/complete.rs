@@ -1,7 +1,7 @@
 //! `completions`: for shells.
 
 use clap::CommandFactory;
-use clap_complete::generate;
+use clap_complete::{generate, Shell};
 
 use super::args::{Completions, Operator};
 use super::failure::Failure;
@@ -16,17 +16,28 @@ pub(super) fn run(args: &Completions, out: &mut Out<'_>) -> Result<(), Failure> 
     ] {
         command = command.subcommand(clap::Command::new(name).about(about));
     }
+    out.text(&script(args.shell, &mut command))
+}
+
+fn script(shell: Shell, command: &mut clap::Command) -> String {
     let name = env!("CARGO_PKG_NAME");
+    // clap_complete 4.6 writes for bash what does not fit together if there is a hyphen in the name: so
+    // it gets another one, which stands for the program's in the last lines alone.
+    let stands_for_it = name.replace('-', "_");
+    let used = if shell == Shell::Bash { &stands_for_it } else { name };
     // Into memory first: it panics where it cannot write.
     let mut script = Vec::new();
-    generate(args.shell, &mut command, name, &mut script);
-    out.text(&String::from_utf8_lossy(&script))
+    generate(shell, &mut command.clone().bin_name(used), used, &mut script);
+    let script = String::from_utf8_lossy(&script);
+    match shell {
+        Shell::Bash => script.replace(&format!(" {used}\n"), &format!(" {name}\n")),
+        _ => script.into_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use clap::ValueEnum;
-    use clap_complete::Shell;
 
     use super::super::paint::Paint;
     use super::*;

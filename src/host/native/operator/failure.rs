@@ -153,7 +153,7 @@ impl Failure {
 
     /// The server does not permit it; in its words.
     pub(super) fn not_permitted(said: &str) -> Self {
-        let hint = "its user may not do that: nats-production.conf has an operator's permissions";
+        let hint = "what its user must be permitted is at the end of docs/OPERATOR.md";
         Self::new(Exit::NoServer, "not_permitted", said, Some(hint))
     }
 
@@ -251,7 +251,7 @@ mod tests {
         let cases = [
             (Failure::no_server("nats://h", "refused"), Exit::NoServer, "--nats URL"),
             (Failure::not_let_in("nats://h", "no"), Exit::NoServer, "NATS_CREDS"),
-            (Failure::not_permitted("no"), Exit::NoServer, "permissions"),
+            (Failure::not_permitted("no"), Exit::NoServer, "docs/OPERATOR.md"),
             (Failure::no_node("nats://h"), Exit::Nobody, "scripts/run node"),
             (Failure::no_such_node("n"), Exit::Nobody, "`status`"),
             (Failure::no_such_agent("a"), Exit::Nobody, "`agents`"),

@@ -33,7 +33,7 @@ use args::{Operation, Operator};
 use failure::Failure;
 use nodes::Nodes;
 use out::Out;
-use paint::Paint;
+use paint::Tone;
 
 /// Does what these words say, which are those behind the program's name, if they are a command of the
 /// operator's or ask for help; `None` leaves them to the program.
@@ -128,9 +128,10 @@ async fn perform(
             send::run(args, said, &nodes, out).await
         }
         Operation::Watch(args) => {
-            let mut notices = |text: &str, _: Paint| {
+            let paint = common.color.decide(io::stderr().is_terminal(), env);
+            let mut notices = |text: &str| {
                 // Who does not read them, does without.
-                let _ = writeln!(io::stderr(), "{text}");
+                let _ = writeln!(io::stderr(), "{}", paint.text(Tone::Faint, text));
             };
             watch::run(args, &connect().await?, out, &mut notices).await
         }

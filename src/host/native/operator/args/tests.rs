@@ -206,3 +206,28 @@ fn every_kind_of_command_is_in_the_help_of_the_program_which_fits_a_terminal() {
     assert!(help.starts_with(crate::cli::HELP.trim_end()), "one source for the rest");
     assert_eq!(help.lines().find(|line| line.chars().count() > 80), None);
 }
+
+#[test]
+fn the_page_has_every_command_option_kind_and_exit_status() {
+    let page = include_str!("../../../../../docs/OPERATOR.md");
+    for command in Operator::command().get_subcommands() {
+        assert!(page.contains(command.get_name()), "{}", command.get_name());
+        let options = command.get_arguments().filter_map(clap::Arg::get_long);
+        for option in options.filter(|option| *option != "help") {
+            assert!(page.contains(&format!("--{option}")), "{}: --{option}", command.get_name());
+        }
+    }
+    for option in Operator::command().get_arguments().filter_map(clap::Arg::get_long) {
+        assert!(page.contains(&format!("--{option}")) || option == "version", "--{option}");
+    }
+    for kind in Kind::value_variants() {
+        let name = kind.to_possible_value().expect("it has a name").get_name().to_owned();
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
+    for status in 0..=5 {
+        assert!(
+            page.contains(&format!("\n| {status} | "))
+                && EXIT_STATUS.contains(&format!("{status} "))
+        );
+    }
+}

@@ -21,7 +21,6 @@ use super::failure::Failure;
 use super::harmless::harmless;
 use super::nodes::{Asked, Nodes};
 use super::out::Out;
-use super::paint::{Paint, Tone};
 use crate::host::native::nats::{self, NatsError, Subscription};
 use crate::message::{NatsMessage, Subject};
 
@@ -29,7 +28,7 @@ pub(super) async fn run(
     args: &Watch,
     nodes: &Nodes,
     out: &mut Out<'_>,
-    notices: &mut dyn FnMut(&str, Paint),
+    notices: &mut dyn FnMut(&str),
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let subjects = subjects(args);
@@ -50,7 +49,7 @@ pub(super) async fn run(
     let mut notice = |out: &mut Out<'_>, code: &str, text: &str| match out.json {
         true => out.json(&json!({"notice": {"code": code, "message": text}})),
         false => {
-            notices(&paint.text(Tone::Faint, text), paint);
+            notices(text);
             Ok(())
         }
     };
