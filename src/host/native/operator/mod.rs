@@ -86,7 +86,12 @@ fn run(operator: &Operator) -> ExitCode {
         .enable_all()
         .build()
         .map_err(|error| Failure::other(format!("the system refuses: {error}")))
-        .and_then(|runtime| runtime.block_on(perform(operator, &env, &mut out)));
+        .and_then(|runtime| {
+            let done = runtime.block_on(perform(operator, &env, &mut out));
+            // A name that is still being looked up is not waited for.
+            runtime.shutdown_background();
+            done
+        });
     let Err(failure) = done else { return ExitCode::SUCCESS };
     if let Some(told) = failure.told() {
         // Who reads neither of the two is told by the exit status.

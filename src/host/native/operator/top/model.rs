@@ -44,7 +44,7 @@ pub(super) enum Wish {
 
 /// All that is shown.
 ///
-/// Worst case in memory: 1,000 nodes of some 70 KB with their histories at the shortest interval, what
+/// Worst case in memory: 1,000 nodes of some 20 KB with their histories at the shortest interval, what
 /// one round brings of agents (10,000 of about 1 KB) and what nodes had that are gone for less than a
 /// minute, and [`Self::MAX_EVENTS`] lines.
 #[derive(Debug)]
