@@ -114,6 +114,19 @@ pub enum SendError {
     /// The agent died and its replacement does not run yet. What is sent now would be lost.
     #[error("agent {0} is being restarted; try again")]
     AgentRestarting(AgentId),
+    /// More waits in the agent's mailbox than it may hold, and did so for as long as one waited for
+    /// room. (A host without such a bound never says so.)
+    #[error(
+        "the mailbox of agent {agent} is full: {max} messages or {max_bytes} bytes wait there"
+    )]
+    MailboxFull {
+        /// Whose mailbox it is.
+        agent: AgentId,
+        /// The most messages that may wait there.
+        max: usize,
+        /// The most bytes that they may have together.
+        max_bytes: usize,
+    },
     /// A message that is for another agent than the one that it was given to.
     #[error("the message is for agent {to}, and was given to agent {agent}")]
     WrongAgent {

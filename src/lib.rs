@@ -12,6 +12,7 @@ pub mod memory;
 pub mod message;
 #[cfg(feature = "nats-core")]
 pub mod nats;
+pub mod node;
 mod secret;
 pub mod supervision;
 pub mod surroundings;

@@ -140,6 +140,12 @@ impl Surroundings {
         checks.into_iter().flatten().collect()
     }
 
+    /// What will hurt a node whose agents are tasks of one process, which need next to nothing of the
+    /// machine.
+    pub fn warnings_of_native(&self) -> Vec<Warning> {
+        [self.check_open_files(), self.check_data_dir()].into_iter().flatten().collect()
+    }
+
     fn check_backtrace(&self) -> Option<Warning> {
         let on = |value: &str| value != "0";
         let seen = match (&self.lib_backtrace, &self.backtrace) {

@@ -1,8 +1,8 @@
-//! The example is `examples/agents_ask.rs`; it runs under Lunatic.
+//! The example is `examples/agents_ask.rs`; it runs under Lunatic, and natively with the feature `nats`.
 #![allow(unreachable_pub)] // Its `main` is public for here.
 
-#[cfg_attr(target_os = "wasi", path = "../agents_ask.rs")]
-#[cfg_attr(not(target_os = "wasi"), path = "elsewhere.rs")]
+#[cfg_attr(any(target_os = "wasi", feature = "nats"), path = "../agents_ask.rs")]
+#[cfg_attr(not(any(target_os = "wasi", feature = "nats")), path = "elsewhere.rs")]
 mod example;
 
 fn main() -> impl std::process::Termination {

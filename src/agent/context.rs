@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{AgentConfig, AgentId, AgentState};
 use crate::error::{Error, RequestError, Result, SendError};
 use crate::memory::StateAction;
-use crate::message::{encode_payload, Headers, Message, WireError};
+use crate::message::{encode_payload, payload_size, Headers, Message, WireError};
 
 /// What a call to a host comes to.
 ///
@@ -44,19 +44,24 @@ impl<T: Unpin> Future for Port<'_, T> {
 
 /// What a host does for an agent. The context keeps the rules; a host only carries.
 pub trait Ports: Send {
-    /// Passes a payload to the agent `to`, wherever it lives.
-    fn send(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError>;
+    /// Passes a payload to the agent `to`, wherever it lives. `None` if that is done; a host may wait
+    /// for room in the agent's mailbox.
+    fn send<'a>(
+        &'a mut self,
+        to: &'a AgentId,
+        payload: Value,
+    ) -> Option<Port<'a, Result<(), SendError>>>;
 
     /// Passes a payload to the agent `to` and waits for its answer.
     fn request<'a>(
         &'a mut self,
         to: &'a AgentId,
-        payload: &'a Value,
+        payload: Value,
         timeout: Duration,
     ) -> Port<'a, Result<Value, RequestError>>;
 
     /// Answers whoever sent the message that is being handled.
-    fn reply(&mut self, to: &ReplyTo, payload: &Value) -> Result<(), SendError>;
+    fn reply(&mut self, to: &ReplyTo, payload: Value) -> Result<(), SendError>;
 
     /// Publishes on a NATS subject. `None` if that is done. (Most are, and to move an outcome that
     /// could have been an error is a tenth of what a short one costs.)
@@ -183,6 +188,16 @@ impl Context {
         Ok(())
     }
 
+    /// For a host whose payloads travel as they are: how large a payload is, as [`encode_payload`]
+    /// would write it, if it is not too large.
+    pub fn check_payload(payload: &Value) -> Result<usize, SendError> {
+        let (bytes, max) = (payload_size(payload)?, Self::MAX_PAYLOAD);
+        match bytes <= max {
+            true => Ok(bytes),
+            false => Err(SendError::TooLarge { bytes, max }),
+        }
+    }
+
     /// For a host: what the agent of that config can do in this life.
     pub fn new(
         config: AgentConfig,
@@ -227,7 +242,10 @@ impl Context {
     /// wants to know makes a [`Self::request`].
     pub async fn send(&mut self, to: &AgentId, payload: impl Into<Value>) -> Result<()> {
         to.validate()?;
-        Ok(self.ports.send(to, &payload.into())?)
+        match self.ports.send(to, payload.into()) {
+            None => Ok(()),
+            Some(port) => Ok(port.await?),
+        }
     }
 
     /// Sends `payload` to the agent `to` and waits for its answer, at most for `timeout`.
@@ -245,7 +263,7 @@ impl Context {
         timeout: Duration,
     ) -> Result<Value> {
         to.validate()?;
-        Ok(self.ports.request(to, &payload.into(), timeout).await?)
+        Ok(self.ports.request(to, payload.into(), timeout).await?)
     }
 
     /// Answers `message`, which must be the one that is being handled. Only the first answer
@@ -254,7 +272,7 @@ impl Context {
         let expected = || Error::from(SendError::NoReplyExpected(message.id.clone()));
         let of = Fingerprint::of(&message.id);
         let handling = self.handling.take_if(|handling| handling.message == of);
-        Ok(self.ports.reply(&handling.ok_or_else(expected)?.to, &payload.into())?)
+        Ok(self.ports.reply(&handling.ok_or_else(expected)?.to, payload.into())?)
     }
 
     /// Answers `message` if somebody waits for it: for agents that take messages of both kinds.
@@ -365,22 +383,26 @@ mod tests {
     }
 
     impl Ports for Recorder {
-        fn send(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError> {
+        fn send<'a>(
+            &'a mut self,
+            to: &'a AgentId,
+            payload: Value,
+        ) -> Option<Port<'a, Result<(), SendError>>> {
             self.note(format!("send {to} {payload}"));
-            Ok(())
+            None
         }
 
         fn request<'a>(
             &'a mut self,
             to: &'a AgentId,
-            payload: &'a Value,
+            payload: Value,
             timeout: Duration,
         ) -> Port<'a, Result<Value, RequestError>> {
             self.note(format!("request {to} {payload}"));
             Port::done(Err(RequestError::Timeout { agent: to.clone(), timeout }))
         }
 
-        fn reply(&mut self, to: &ReplyTo, payload: &Value) -> Result<(), SendError> {
+        fn reply(&mut self, to: &ReplyTo, payload: Value) -> Result<(), SendError> {
             self.note(format!("reply {to:?} {payload}"));
             Ok(())
         }

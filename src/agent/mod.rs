@@ -1,12 +1,14 @@
 //! Agents: what they are called, what they are made of, and what they do.
 
 mod builtin;
+pub mod chaos;
 mod config;
 mod context;
 mod id;
 mod ready;
 mod state;
 pub mod text;
+mod vitals;
 
 use async_trait::async_trait;
 
@@ -23,6 +25,7 @@ pub use state::AgentState;
 // What a host needs to run agents.
 pub use context::{Port, Ports, ReplyTo};
 pub use ready::{run_ready, NeverReady};
+pub use vitals::{cut_report, Vitals};
 
 /// What a user writes: how an agent behaves.
 ///

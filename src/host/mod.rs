@@ -2,12 +2,26 @@
 
 #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
 pub mod lunatic;
+#[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
+pub mod native;
+
+// What is written once for the hosts that run agents finds its own as `here`.
+#[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
+use lunatic as here;
+#[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
+use native as here;
+
+#[cfg(any(target_os = "wasi", all(feature = "nats", not(target_arch = "wasm32"))))]
+mod facade;
+#[cfg(any(target_os = "wasi", all(feature = "nats", not(target_arch = "wasm32"))))]
+mod pool;
+#[cfg(any(target_os = "wasi", all(feature = "nats", not(target_arch = "wasm32"))))]
+mod program;
 
 #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
 pub use lunatic::program::main;
-
 #[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
-pub mod native;
+pub use native::program::main;
 
 use crate::agent::AgentId;
 
@@ -29,36 +43,20 @@ impl AgentId {
     }
 }
 
-/// Waits until the system tells this program to end, where it has words for that: SIGTERM or SIGHUP.
-#[cfg(all(feature = "operator", unix, not(target_arch = "wasm32")))]
-pub(crate) async fn told_to_end() {
-    use tokio::signal::unix::{signal, SignalKind};
-
-    match (signal(SignalKind::terminate()), signal(SignalKind::hangup())) {
-        (Ok(mut terminate), Ok(mut hangup)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
-            }
-        }
-        // Then a signal ends it at once.
-        _ => std::future::pending().await,
-    }
-}
-
-#[cfg(all(feature = "operator", not(unix), not(target_arch = "wasm32")))]
-pub(crate) async fn told_to_end() {
-    std::future::pending().await
-}
-
 /// What the crate's root shows of this target's host.
 pub(crate) mod root {
-    #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
-    pub use super::lunatic::{
-        get_agent_state, send_message_to_agent, send_state_action_to_agent, shutdown_agent, sleep,
-        spawn_agent_supervisor, spawn_single_agent, AgentPool, AgentProcess, AgentSupervisor, Node,
-        NodeBuilder, NodeEvent, NodeHandle,
+    #[cfg(any(target_os = "wasi", all(feature = "nats", not(target_arch = "wasm32"))))]
+    pub use super::{
+        facade::{
+            get_agent_state, send_message_to_agent, send_state_action_to_agent, shutdown_agent,
+            spawn_agent_supervisor, spawn_single_agent, AgentProcess, AgentSupervisor,
+        },
+        here::{sleep, Node, NodeBuilder, NodeEvent, NodeHandle},
+        pool::AgentPool,
     };
+
+    #[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
+    pub use super::native::{AsyncNode, MailboxLimits, NodeClient};
 
     #[cfg(all(feature = "wasm-nats", target_arch = "wasm32", target_os = "wasi"))]
     pub use super::lunatic::wasm_nats;
@@ -69,17 +67,12 @@ pub(crate) mod root {
     };
 }
 
-/// The program, where its host is not there yet: says so, unless it is given a command of the
-/// operator's.
-#[cfg(not(all(target_arch = "wasm32", target_os = "wasi")))]
+/// The program, where its host is not there yet: says so.
+#[cfg(not(any(target_os = "wasi", all(feature = "nats", not(target_arch = "wasm32")))))]
 pub fn main() -> std::process::ExitCode {
-    #[cfg(all(feature = "operator", not(target_arch = "wasm32")))]
-    if let Some(exit_code) = native::operator::main(std::env::args_os().skip(1)) {
-        return exit_code;
-    }
     eprintln!(
-        "rust-wasm-lunatic-nats runs agents under Lunatic so far, not natively: \
-         start it with scripts/run, which builds it for wasm32-wasip1 and runs it there"
+        "this build of rust-wasm-lunatic-nats has no host to run agents on: natively that is the \
+         feature nats, which is there by default; scripts/run builds it for Lunatic and runs it there"
     );
     std::process::ExitCode::from(2)
 }

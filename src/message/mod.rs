@@ -6,6 +6,7 @@ mod command;
 mod envelope;
 mod event;
 mod headers;
+mod ids;
 mod nats;
 #[cfg(test)]
 mod page;
@@ -27,11 +28,12 @@ pub use command::{AgentCommand, SystemMessage};
 pub use envelope::{write_event, MessageEnvelope};
 pub use event::{AgentEvent, AgentStatus};
 pub use headers::{HeaderError, Headers, StatusCode};
+pub use ids::MessageIds;
 pub use nats::NatsMessage;
 #[cfg(feature = "nats-core")]
 #[allow(unused_imports, reason = "`Source` is for a host whose reader passes messages on")]
 pub(crate) use nats::{MessageParts, Part, Source};
-pub use payload::{decode_payload, encode_payload, PayloadError};
+pub use payload::{decode_payload, encode_payload, payload_size, PayloadError};
 pub use reply::{
     encode_error, encode_error_as, encode_reply, AgentCounters, AgentPage, AgentSummary, ErrorCode,
     Located, NodeCounters, NodeSummary, Pong, Reply, Spawned, Stopped, WireError,

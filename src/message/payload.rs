@@ -41,6 +41,38 @@ pub fn decode_payload(bytes: &[u8]) -> Result<Value, PayloadError> {
     }
 }
 
+/// How many bytes [`encode_payload`] would write, for a host whose payloads travel as they are and are
+/// bounded all the same.
+pub fn payload_size(payload: &Value) -> Result<usize, PayloadError> {
+    size(payload, MAX_DEPTH)
+}
+
+fn size(value: &Value, depth: usize) -> Result<usize, PayloadError> {
+    /// A tag and a length.
+    const HEAD: usize = 5;
+    Ok(match value {
+        Value::Null | Value::Bool(_) => 1,
+        Value::Number(_) => 9,
+        Value::String(text) => HEAD + text.len(),
+        Value::Array(values) => {
+            let depth = depth.checked_sub(1).ok_or(PayloadError::TooDeep)?;
+            let mut sum = HEAD;
+            for value in values {
+                sum += size(value, depth)?;
+            }
+            sum
+        }
+        Value::Object(fields) => {
+            let depth = depth.checked_sub(1).ok_or(PayloadError::TooDeep)?;
+            let mut sum = HEAD;
+            for (name, value) in fields {
+                sum += HEAD + name.len() + size(value, depth)?;
+            }
+            sum
+        }
+    })
+}
+
 fn write(value: &Value, out: &mut Vec<u8>, depth: usize) -> Result<(), PayloadError> {
     match value {
         Value::Null => out.push(b'n'),
@@ -185,6 +217,8 @@ mod tests {
         let nested = |depth| (0..depth).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
         assert_eq!(there_and_back(&nested(127)), Ok(nested(127)));
         assert_eq!(there_and_back(&nested(128)), Err(PayloadError::TooDeep));
+        assert_eq!(payload_size(&nested(127)), Ok(127 * 5 + 1));
+        assert_eq!(payload_size(&nested(128)), Err(PayloadError::TooDeep));
         let forged: Vec<u8> = b"a\x01\0\0\0".iter().copied().cycle().take(5 * 100_000).collect();
         assert_eq!(decode_payload(&forged), Err(PayloadError::TooDeep));
     }
@@ -220,6 +254,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_value_comes_back(value in values()) {
+            let mut out = Vec::new();
+            encode_payload(&value, &mut out).expect("not deep");
+            prop_assert_eq!(payload_size(&value), Ok(out.len()));
             prop_assert_eq!(there_and_back(&value), Ok(value));
         }
 

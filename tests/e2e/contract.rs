@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{
-    Client, Failed, NatsServer, Node, SOON, assert_timestamp, assert_uuid_v4, envelope,
+    Client, Failed, NatsServer, Node, SOON, assert_timestamp, assert_uuid_v4, envelope, host,
     supervision, until, without_counters,
 };
 
@@ -28,7 +28,7 @@ async fn commands_are_taken_in_every_form() {
         for body in forms("Status") {
             let status = client.ok(subject, body).await;
             assert_eq!(status["counters"]["restarts"], 0);
-            let expected = json!({"node_id": "n1", "host": "lunatic", "version": "0.1.0",
+            let expected = json!({"node_id": "n1", "host": host(), "version": "0.1.0",
                 "agents": 0, "by_status": {}});
             assert_eq!(without_counters(status), expected);
         }
@@ -41,7 +41,7 @@ async fn commands_are_taken_in_every_form() {
         for body in forms("Ping") {
             let pong = client.ok(subject, body).await;
             let expected =
-                json!({"node_id": "n1", "host": "lunatic", "version": "0.1.0", "agents": 0});
+                json!({"node_id": "n1", "host": host(), "version": "0.1.0", "agents": 0});
             assert_eq!(pong, expected);
         }
     }

@@ -239,7 +239,7 @@ async fn a_temporary_agent_is_not_replaced_and_a_transient_one_is() {
     let lives = client.watch("agent.events.*").await;
     for restart in ["Temporary", "Transient"] {
         client.spawn(json!({"id": restart, "agent_type": "chaos", "restart": restart})).await;
-        client.publish(&format!("agent.input.{restart}"), r#"{"die":"exit"}"#).await;
+        client.publish(&format!("agent.input.{restart}"), r#"{"die":"panic"}"#).await;
         let failure = events.wait("Failure", restart, 1, SOON).await.remove(0);
         assert_eq!(
             (&failure["severity"], &failure["failure_type"]),

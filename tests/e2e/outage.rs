@@ -128,7 +128,7 @@ async fn what_happens_in_an_outage_is_told_after_it() {
 async fn a_node_starts_without_a_server_and_connects_when_one_appears() {
     let mut server = NatsServer::stopped("");
     let mut node = Node::builder("n1").nats(&server).start_alone().await;
-    let told = node.says("nats:", SOON).await;
+    let told = node.says("nats: ", SOON).await;
     assert!(told.contains("efused") || told.contains("could not connect"), "it says so: {told}");
     assert!(node.is_running());
     server.run().await;
@@ -144,7 +144,7 @@ async fn a_node_starts_without_a_server_and_connects_when_one_appears() {
 #[tokio::test]
 async fn a_server_that_never_speaks_does_not_hold_a_node_up() {
     let mut server = NatsServer::stopped("");
-    let port = server.websocket_port();
+    let port = server.node_port();
     let mute = TcpListener::bind(("127.0.0.1", port)).await.expect("the server's port is free");
     let mut node = Node::builder("n1").nats(&server).start_alone().await;
     let accept = async || -> TcpStream {

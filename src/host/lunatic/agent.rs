@@ -404,6 +404,12 @@ impl LunaticPorts {
         serde_json::to_vec(&message).map_err(|error| SendError::Nats(error.to_string()))
     }
 
+    fn send_remote(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError> {
+        let body = self.remote(to, payload)?;
+        let published = self.client.publish(&Subject::agent_input(to), None, &body);
+        published.map_err(|error| SendError::Nats(error.to_string()))
+    }
+
     fn request_remote(
         &mut self,
         to: &AgentId,
@@ -422,40 +428,41 @@ impl LunaticPorts {
 }
 
 impl Ports for LunaticPorts {
-    fn send(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError> {
-        match self.local.send(to, payload) {
-            Err(error) if self.goes_remote(&error) => {
-                let body = self.remote(to, payload)?;
-                let published = self.client.publish(&Subject::agent_input(to), None, &body);
-                published.map_err(|error| SendError::Nats(error.to_string()))
-            }
+    fn send<'a>(
+        &'a mut self,
+        to: &'a AgentId,
+        payload: Value,
+    ) -> Option<Port<'a, Result<(), SendError>>> {
+        let sent = match self.local.send(to, &payload) {
+            Err(error) if self.goes_remote(&error) => self.send_remote(to, &payload),
             result => result,
-        }
+        };
+        sent.err().map(|error| Port::done(Err(error)))
     }
 
     fn request<'a>(
         &'a mut self,
         to: &'a AgentId,
-        payload: &'a Value,
+        payload: Value,
         timeout: Duration,
     ) -> Port<'a, Result<Value, RequestError>> {
         // What was published before must not wait for the answer.
         if let Err(error) = self.client.flush() {
             return Port::done(Err(SendError::Nats(error.to_string()).into()));
         }
-        Port::done(match self.local.request(to, payload, timeout) {
+        Port::done(match self.local.request(to, &payload, timeout) {
             Err(RequestError::Send(error)) if self.goes_remote(&error) => {
-                self.request_remote(to, payload, timeout)
+                self.request_remote(to, &payload, timeout)
             }
             result => result,
         })
     }
 
-    fn reply(&mut self, to: &ReplyTo, payload: &Value) -> Result<(), SendError> {
+    fn reply(&mut self, to: &ReplyTo, payload: Value) -> Result<(), SendError> {
         match to {
-            ReplyTo::Process { id, tag } => local::reply(Waiter { pid: *id, tag: *tag }, payload),
+            ReplyTo::Process { id, tag } => local::reply(Waiter { pid: *id, tag: *tag }, &payload),
             ReplyTo::Subject { subject, asker } => {
-                let body = self.remote(asker, payload)?;
+                let body = self.remote(asker, &payload)?;
                 let published = self.client.publish(subject, None, &body);
                 published.map_err(|error| SendError::Nats(error.to_string()))
             }

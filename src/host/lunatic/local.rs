@@ -12,8 +12,7 @@ use super::names::{self, Lookup};
 use super::sys::{self, Pid};
 use crate::agent::{AgentId, Context};
 use crate::error::{RequestError, SendError};
-use crate::message::decode_payload;
-use crate::text::utf8;
+use crate::message::{decode_payload, MessageIds};
 
 /// Sends to agents of this node, under one sender's name.
 pub(crate) struct LocalSender {
@@ -150,48 +149,9 @@ pub(crate) fn reply(waiter: Waiter, payload: &Value) -> Result<(), SendError> {
 pub(crate) fn fresh_id() -> String {
     thread_local! {
         // Memory is per process; what makes no message draws no random bytes.
-        static IDS: RefCell<MessageIds> = RefCell::new(MessageIds::new());
+        static IDS: RefCell<MessageIds> = RefCell::new(MessageIds::new(clock::random()));
     }
     IDS.with_borrow_mut(MessageIds::next_id)
-}
-
-/// Ids for messages: twelve random characters of the process and ten that count, as NATS's NUIDs.
-struct MessageIds {
-    text: [u8; Self::LEN],
-}
-
-impl MessageIds {
-    const LEN: usize = 22;
-    const RANDOM: usize = 12;
-    const DIGITS: &'static [u8; 62] =
-        b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    fn new() -> Self {
-        let random = clock::random::<{ Self::RANDOM }>();
-        let mut text = [b'0'; Self::LEN];
-        for (digit, byte) in text.iter_mut().zip(random) {
-            // 256 is no multiple of 62: the first eight digits are a little likelier, which does
-            // not matter for an id that is no secret.
-            *digit = Self::DIGITS[usize::from(byte) % Self::DIGITS.len()];
-        }
-        Self { text }
-    }
-
-    /// The next id.
-    fn next_id(&mut self) -> String {
-        for digit in self.text[Self::RANDOM..].iter_mut().rev() {
-            *digit = match *digit {
-                b'z' => b'0',
-                b'9' => b'A',
-                b'Z' => b'a',
-                other => other + 1,
-            };
-            if *digit != b'0' {
-                break;
-            }
-        }
-        // Made of base62 characters only.
-        utf8(&self.text).unwrap_or_default().to_owned()
-    }
 }
 
 /// The wall clock in seconds. Reading it costs as much as half a message, so a reading serves for

@@ -19,7 +19,7 @@ mod allocator;
 pub mod chaos;
 #[cfg_attr(not(feature = "wasm-nats"), path = "client_off.rs")]
 mod client;
-mod clock;
+pub(super) mod clock;
 #[cfg_attr(not(feature = "wasm-nats"), path = "connection_off.rs")]
 mod connection;
 mod deaths;
@@ -30,12 +30,12 @@ mod dial;
 #[cfg(feature = "wasm-nats")]
 mod dispatch;
 mod events;
-mod facade;
 #[cfg(feature = "wasm-nats")]
 mod files;
 mod gateway;
 #[cfg(feature = "wasm-nats")]
 mod handover;
+mod joined;
 mod keeper;
 mod local;
 mod logger;
@@ -43,7 +43,6 @@ mod mail;
 mod names;
 mod node;
 mod observed;
-mod pool;
 pub mod program;
 #[cfg(feature = "wasm-nats")]
 mod publishers;
@@ -65,10 +64,6 @@ pub mod wasm_nats;
 pub use client::{Client as NatsClient, NatsError};
 #[cfg(feature = "wasm-nats")]
 pub use client::{Events as NatsEvents, SubscribeOptions, Subscription, WhenBusy};
-pub use facade::{
-    get_agent_state, send_message_to_agent, send_state_action_to_agent, shutdown_agent,
-    spawn_agent_supervisor, spawn_single_agent, AgentProcess, AgentSupervisor,
-};
+pub(super) use joined::{deliver, with_node};
 pub use node::{Node, NodeBuilder, NodeEvent, NodeHandle, Stopped, Ticket};
-pub use pool::AgentPool;
 pub use sys::sleep;

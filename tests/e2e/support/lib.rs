@@ -59,6 +59,25 @@ pub fn wasm() -> PathBuf {
     from_env("E2E_WASM")
 }
 
+/// The native program, where the tests are to run it in place of the wasm program with NATS: then
+/// they show that it keeps the same contract.
+///
+/// # Panics
+/// If it is not where `E2E_NATIVE` says.
+pub fn native() -> Option<PathBuf> {
+    std::env::var_os("E2E_NATIVE").map(|_| from_env("E2E_NATIVE"))
+}
+
+/// What nodes say that they run on.
+pub fn host() -> &'static str {
+    if native().is_some() { "native" } else { "lunatic" }
+}
+
+/// Whether that death of `chaos` ends an agent alone: a task can do less than a sandbox.
+pub fn ends_alone(death: &str) -> bool {
+    native().is_none() || matches!(death, "panic" | "loop" | "hang")
+}
+
 /// The wasm program without NATS.
 ///
 /// # Panics

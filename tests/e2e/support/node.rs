@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Client, NatsServer, Output, SOON, program, until, wasm};
+use crate::{Client, NatsServer, Output, SOON, native, program, until, wasm};
 
 /// A run of the program, killed when this is dropped. Its output is shown when the test fails.
 #[derive(Debug)]
@@ -202,7 +202,8 @@ impl NodeBuilder {
     /// The server that it connects to.
     #[must_use]
     pub fn nats(self, server: &NatsServer) -> Self {
-        self.words(&["--nats", &server.websocket_url()])
+        let url = if native().is_some() { server.tcp_url() } else { server.websocket_url() };
+        self.words(&["--nats", &url])
     }
 
     /// More words on its command line.
@@ -255,16 +256,16 @@ impl NodeBuilder {
             // runs in the background of another one: these tests, maybe.
             let reset = ["env", "--default-signal=INT,TERM,HUP"].map(OsString::from);
             reset.into_iter().chain([crate::script("run").into()]).collect()
+        } else if let (None, Some(native)) = (&self.wasm, native()) {
+            vec![native.into()]
         } else {
-            vec![program("LUNATIC", "lunatic").into()]
-        };
-        words.splice(0..0, self.under.iter().map(OsString::from));
-        if !self.by_script {
-            words.push("run".into());
+            let mut words = vec![program("LUNATIC", "lunatic").into(), "run".into()];
             words.extend(self.grants.iter().map(OsString::from));
             words.push(self.wasm.unwrap_or_else(wasm).into());
             words.push("--".into());
-        }
+            words
+        };
+        words.splice(0..0, self.under.iter().map(OsString::from));
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
         // Only what a program needs to run: the tests must not depend on who runs them.

@@ -91,6 +91,16 @@ impl NatsServer {
         format!("ws://127.0.0.1:{}", self.websocket)
     }
 
+    /// The port that nodes connect to.
+    pub fn node_port(&self) -> u16 {
+        if crate::native().is_some() { self.tcp } else { self.websocket }
+    }
+
+    /// Where nodes of the native host find it.
+    pub fn tcp_url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.tcp)
+    }
+
     /// The same with something before the host, such as `user:password`.
     pub fn websocket_url_as(&self, who: &str) -> String {
         format!("ws://{who}@127.0.0.1:{}", self.websocket)

@@ -84,7 +84,7 @@ async fn live(args: &Top, nodes: &Nodes, paint: Paint) -> Result<(), Failure> {
     let mut asking: Option<Asking<'_>> = None;
     let mut screen = Screen::open()?;
     let mut keys = keyboard();
-    let mut ended = std::pin::pin!(crate::host::told_to_end());
+    let mut ended = std::pin::pin!(crate::host::native::signals::told_to_end());
     let mut stale = true;
     let mut draw_at = started;
     loop {

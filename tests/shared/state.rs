@@ -5,7 +5,7 @@ use serde_json::{json, Value};
 
 use crate::support::*;
 
-#[lunatic::test]
+#[host_test]
 fn the_state_type_answers_as_the_contract_says() {
     let mut node = node("state");
     node.spawn(&config("s", "state")).unwrap();
@@ -21,17 +21,16 @@ fn the_state_type_answers_as_the_contract_says() {
     assert_eq!(say(json!({ "List": null })), json!([]));
 }
 
-#[lunatic::test]
+#[host_test]
 fn files_outlive_a_crash_and_memory_does_not() {
     let mut node = node("crash");
     for (name, backend) in [("file", MemoryBackendType::File), ("mem", MemoryBackendType::InMemory)]
     {
-        let config = AgentConfig { memory_backend_type: backend, ..config(name, "state") };
+        let config = AgentConfig { memory_backend_type: backend, ..config(name, "keeper") };
         node.spawn(&config).unwrap();
         let store = json!({ "Store": { "key": "k", "value": name } });
         ask(&mut node, name, store).unwrap();
-        let pid = rust_wasm_lunatic_nats::host::lunatic::sys::lookup(&format!("agent/{name}"));
-        rust_wasm_lunatic_nats::host::lunatic::sys::kill(pid.unwrap());
+        node.send(&id(name), &json!({ "panic": 1 })).unwrap();
         event(&mut node, recovery);
     }
     let get = json!({ "Get": { "key": "k" } });

@@ -7,7 +7,7 @@ use serde_json::{json, Value};
 
 use crate::support::*;
 
-#[lunatic::test]
+#[host_test]
 fn what_is_sent_arrives_whole_and_in_order() {
     let mut node = node("order");
     node.spawn(&config("a", "probe")).unwrap();
@@ -18,7 +18,7 @@ fn what_is_sent_arrives_whole_and_in_order() {
     assert_eq!(ask(&mut node, "a", json!({ "seen": 1 })).unwrap(), Value::from(sent));
 }
 
-#[lunatic::test]
+#[host_test]
 fn a_message_says_from_whom_to_whom_and_when() {
     let mut node = node("who");
     node.spawn(&config("a", "probe")).unwrap();
@@ -31,7 +31,7 @@ fn a_message_says_from_whom_to_whom_and_when() {
     assert_ne!(forwarded["answer"]["id"], who["id"]);
 }
 
-#[lunatic::test]
+#[host_test]
 fn agents_send_to_each_other_and_ask_each_other() {
     let mut node = node("agents");
     node.spawn(&config("a", "probe")).unwrap();
@@ -44,7 +44,7 @@ fn agents_send_to_each_other_and_ask_each_other() {
     assert_eq!(answer, json!({ "answer": { "x": 1.5 } }));
 }
 
-#[lunatic::test]
+#[host_test]
 fn nobody_an_agent_that_is_being_restarted_and_one_that_is_late_are_told_apart() {
     let mut node = node("errors");
     node.spawn(&config("f", "forward")).unwrap();
@@ -61,7 +61,7 @@ fn nobody_an_agent_that_is_being_restarted_and_one_that_is_late_are_told_apart()
     }
     // It is killed for that, twice, and the second restart waits.
     event(&mut node, recovery);
-    node.send(&id("slow"), &json!({ "die": "exit" })).unwrap();
+    node.send(&id("slow"), &json!({ "die": "panic" })).unwrap();
     event(&mut node, failure);
     let mut restarting = false;
     for _ in 0..1_000 {
@@ -73,7 +73,7 @@ fn nobody_an_agent_that_is_being_restarted_and_one_that_is_late_are_told_apart()
     assert!(restarting, "between a death and the replacement a message would be lost");
 }
 
-#[lunatic::test]
+#[host_test]
 fn a_late_answer_is_dropped_and_the_next_request_gets_its_own() {
     let mut node = node("late");
     node.spawn(&config("f", "forward")).unwrap();
@@ -90,7 +90,7 @@ fn a_late_answer_is_dropped_and_the_next_request_gets_its_own() {
     }
 }
 
-#[lunatic::test]
+#[host_test]
 fn a_request_to_an_agent_that_dies_of_it_fails_long_before_its_timeout() {
     let mut node = node("dies_of_it");
     node.spawn(&config("a", "chaos")).unwrap();
@@ -100,7 +100,7 @@ fn a_request_to_an_agent_that_dies_of_it_fails_long_before_its_timeout() {
     assert!(started.elapsed() < DEADLINE / 4);
 }
 
-#[lunatic::test]
+#[host_test]
 fn a_handler_that_returns_without_an_answer_does_not_keep_the_asker_waiting() {
     let mut node = node("silent");
     node.spawn(&config("a", "probe")).unwrap();
@@ -108,7 +108,7 @@ fn a_handler_that_returns_without_an_answer_does_not_keep_the_asker_waiting() {
     assert!(error.to_string().contains("without an answer"), "{error}");
 }
 
-#[lunatic::test]
+#[host_test]
 fn a_payload_that_is_too_large_is_refused_before_it_is_sent() {
     let mut node = node("large");
     node.spawn(&config("a", "echo")).unwrap();

@@ -24,7 +24,7 @@ fn agents(node: &mut rust_wasm_lunatic_nats::NodeHandle) -> u64 {
     node.status().unwrap().agents
 }
 
-#[lunatic::test]
+#[host_test]
 fn an_agent_of_type_state_remembers_and_forgets() {
     let _node = node("facade_state");
     // Everything but the id has a default.
@@ -44,7 +44,7 @@ fn an_agent_of_type_state_remembers_and_forgets() {
     assert!(matches!(agent.state(), Err(Error::Request(_))));
 }
 
-#[lunatic::test]
+#[host_test]
 fn a_message_arrives_with_the_id_the_sender_and_the_time_that_it_has() {
     let _node = node("facade_message");
     let agent = spawn_single_agent(config("a", "probe")).unwrap();
@@ -53,7 +53,7 @@ fn a_message_arrives_with_the_id_the_sender_and_the_time_that_it_has() {
     assert_eq!(kept, json!({ "id": "msg_1", "from": "main", "to": "a", "timestamp": 1_234 }));
 }
 
-#[lunatic::test]
+#[host_test]
 fn a_message_that_cannot_arrive_is_refused_with_the_rule() {
     let _node = node("facade_refused");
     let agent = spawn_single_agent(config("a", "probe")).unwrap();
@@ -78,7 +78,7 @@ fn a_message_that_cannot_arrive_is_refused_with_the_rule() {
     }
 }
 
-#[lunatic::test]
+#[host_test]
 fn what_was_sent_before_the_shutdown_is_handled_before_it() {
     let _node = node("facade_shutdown");
     let heir = spawn_single_agent(config("heir", "probe")).unwrap();
@@ -91,7 +91,7 @@ fn what_was_sent_before_the_shutdown_is_handled_before_it() {
     spawn_single_agent(with_bye).unwrap();
 }
 
-#[lunatic::test]
+#[host_test]
 fn agents_are_started_together_and_stopped_together() {
     let mut node = node("facade_supervisor");
     let unnamed = AgentConfig::default();
@@ -111,7 +111,7 @@ fn agents_are_started_together_and_stopped_together() {
     assert!(spawn_agent_supervisor(Vec::new()).unwrap().agents().is_empty());
 }
 
-#[lunatic::test]
+#[host_test]
 fn of_agents_that_cannot_all_be_started_none_is() {
     let mut node = node("facade_none");
     let there = spawn_single_agent(config("there", "probe")).unwrap();
@@ -133,7 +133,7 @@ fn of_agents_that_cannot_all_be_started_none_is() {
     assert!(there.request(&json!({ "who": 1 }), DEADLINE).is_ok());
 }
 
-#[lunatic::test]
+#[host_test]
 fn a_full_node_takes_none_of_them() {
     let mut node = node_with("facade_full", |config| config.max_agents = 2);
     let configs = ["a", "b", "c"].map(|name| config(name, "probe"));
@@ -142,7 +142,7 @@ fn a_full_node_takes_none_of_them() {
     assert_eq!(agents(&mut node), 0);
 }
 
-#[lunatic::test]
+#[host_test]
 fn an_agent_that_takes_no_state_actions_has_no_state_to_show() {
     let _node = node("facade_echo");
     let agent = spawn_single_agent(config("e", "echo")).unwrap();

@@ -19,7 +19,7 @@ fn full(pool: &AgentPool) -> String {
     }
 }
 
-#[lunatic::test]
+#[host_test]
 fn a_pool_has_a_maximum_and_a_crash_keeps_its_place() {
     let mut node = node("pool_maximum");
     let pool = AgentPool::new(2);
@@ -39,7 +39,7 @@ fn a_pool_has_a_maximum_and_a_crash_keeps_its_place() {
     assert_eq!(node.status().unwrap().agents, 0);
 }
 
-#[lunatic::test]
+#[host_test]
 fn who_ends_for_good_leaves_the_pool() {
     let mut node = node("pool_end");
     let pool = AgentPool::new(1);
@@ -64,7 +64,7 @@ impl SupervisionEventHandler for Seen {
     }
 }
 
-#[lunatic::test]
+#[host_test]
 fn a_processor_is_told_what_becomes_of_a_pools_agents() {
     let _node = node("pool_supervision");
     let pool = AgentPool::new(10);

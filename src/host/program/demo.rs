@@ -13,12 +13,13 @@ use log::LevelFilter;
 use serde::Deserialize;
 use serde_json::{json, Value};
 
+use crate::agent::chaos::{Death, Dying};
 use crate::agent::text::{Splitter, WordCounts};
 use crate::agent::{Agent, AgentConfig, AgentId, Context, Text};
 use crate::config::NodeConfig;
 use crate::error::{Error, Result, SendError};
-use crate::host::lunatic::chaos::{die, Death};
-use crate::host::lunatic::{Node, NodeEvent, NodeHandle, Ticket};
+use crate::host::here::chaos::{Here, DEMO, NOT_CONTAINED};
+use crate::host::here::{program as host, Node, NodeEvent, NodeHandle, Ticket};
 use crate::message::Message;
 use crate::supervision::FailureContext;
 
@@ -31,7 +32,7 @@ impl Agent for Worker {
     async fn handle(&mut self, ctx: &mut Context, message: Message) -> Result<()> {
         let counted = Text::count(&message.payload)?;
         if let Some(death) = Death::asked_for(&message.payload)? {
-            die(death);
+            Here::die(death).await?;
         }
         ctx.reply(&message, counted).await
     }
@@ -122,11 +123,7 @@ fn is_text(path: &Path) -> Result<bool> {
 }
 
 fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Error {
-    Error::Node(format!(
-        "cannot {what} {}: {error} (a program under Lunatic sees the current directory, and what \
-         `lunatic run --dir` names; scripts/run does that)",
-        path.display()
-    ))
+    Error::Node(format!("cannot {what} {}: {error}{}", path.display(), host::ABOUT_FILES))
 }
 
 /// A piece of text, and how often it was given to a worker.
@@ -162,8 +159,6 @@ impl Fleet {
     const MIN_PIECES: u64 = 200;
     /// A piece that so many workers died of is given up.
     const MAX_TRIES: u32 = 8;
-    const DEATHS: [Death; 5] =
-        [Death::Panic, Death::Memory, Death::Stack, Death::Loop, Death::Panic];
 
     fn start(mut node: NodeHandle, workers: u32, files: Files, show: Show) -> Result<Self> {
         let mut idle = Vec::new();
@@ -191,7 +186,7 @@ impl Fleet {
             files_read: 0,
             bytes_read: 0,
             pieces_sent: 0,
-            deaths: Self::DEATHS.into(),
+            deaths: DEMO.into(),
             down: BTreeSet::new(),
             lost: 0,
         })
@@ -246,12 +241,11 @@ impl Fleet {
         piece.tries += 1;
         let mut payload = json!({ "text": piece.text });
         // Spread over the whole run, from its first fifth on.
-        let done = (Self::DEATHS.len() - self.deaths.len()) as u64;
-        let due = self.pieces_expected * (2 * done + 1) / (2 * Self::DEATHS.len() as u64);
+        let done = (DEMO.len() - self.deaths.len()) as u64;
+        let due = self.pieces_expected * (2 * done + 1) / (2 * DEMO.len() as u64);
         if self.pieces_sent >= due {
             if let Some(death) = self.deaths.pop_front() {
-                let name = Death::ALL.iter().find(|(_, known)| *known == death);
-                payload["die"] = name.map(|(name, _)| *name).into();
+                payload["die"] = death.name().into();
             }
         }
         match self.node.ask(&worker, &payload) {
@@ -323,6 +317,11 @@ impl Fleet {
     }
 }
 
+/// The ways to die that are left out on this host, since they would end more than the agent.
+fn not_contained() -> String {
+    NOT_CONTAINED.map(Death::name).join(",")
+}
+
 /// What is no ASCII letter ends a word, so it may as well be a space: that makes any file text.
 fn letters(bytes: &[u8]) -> String {
     let letter = |&byte: &u8| if byte.is_ascii_alphabetic() { char::from(byte) } else { ' ' };
@@ -347,9 +346,10 @@ impl Show {
             "counting the words of {found} text files ({} KB) with {workers} agents,",
             bytes / 1024
         );
-        println!(
-            "each in a WebAssembly sandbox of its own; five of them will be made to die on the way"
-        );
+        println!("{}; five of them will be made to die on the way", host::AGENTS_ARE);
+        if !NOT_CONTAINED.is_empty() {
+            println!("(by what ends one of them alone on this host: not by {})", not_contained());
+        }
         if binary > 0 {
             println!("({binary} files are no text and left out)");
         }
@@ -393,11 +393,13 @@ impl Show {
     fn result(&self, counts: &WordCounts, files: usize, restarts: u64, lost: u64) {
         let (words, distinct) = (counts.total(), counts.distinct());
         if self.json {
-            return println!(
-                "{}",
-                json!({ "type": "result", "ok": lost == 0, "words": words, "distinct": distinct,
-                        "files": files, "restarts": restarts, "lost": lost, "counts": counts })
-            );
+            let mut result = json!({ "type": "result", "ok": lost == 0, "words": words,
+                "distinct": distinct, "files": files, "restarts": restarts, "lost": lost,
+                "counts": counts });
+            if !NOT_CONTAINED.is_empty() {
+                result["not_contained"] = NOT_CONTAINED.map(Death::name).as_slice().into();
+            }
+            return println!("{result}");
         }
         println!("the most frequent words:");
         for (word, count) in counts.top(10) {
@@ -405,7 +407,11 @@ impl Show {
         }
         println!("start a node of your own:  scripts/run node");
         if lost == 0 {
-            println!("result: ok words={words} distinct={distinct} files={files} restarts={restarts} lost=0");
+            let left_out = match NOT_CONTAINED.is_empty() {
+                true => String::new(),
+                false => format!(" not_contained={}", not_contained()),
+            };
+            println!("result: ok words={words} distinct={distinct} files={files} restarts={restarts} lost=0{left_out}");
         }
     }
 }

@@ -1,10 +1,10 @@
 //! A number of agents with a maximum of their own, below the node's.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::clock;
 use super::facade::{self, AgentProcess};
+use super::here::clock;
 use crate::agent::{AgentConfig, AgentId};
 use crate::error::{Result, SendError, SpawnError};
 use crate::message::AgentStatus;
@@ -14,17 +14,17 @@ use crate::supervision::SupervisionEventProcessor;
 /// and keeps its place in the pool through its crashes; it leaves it when it has ended for good: it was
 /// stopped, by whomever, or was not to be started again. To drop the pool stops none.
 ///
-/// The node is the one of [`spawn_single_agent`](super::spawn_single_agent).
+/// The node is the one of [`spawn_single_agent`](super::root::spawn_single_agent).
 #[derive(Debug)]
 pub struct AgentPool {
     max_agents: usize,
-    agents: RefCell<BTreeSet<AgentId>>,
+    agents: Mutex<BTreeSet<AgentId>>,
 }
 
 impl AgentPool {
     /// A pool for at most so many agents. What the node takes may be less.
     pub fn new(max_agents: usize) -> Self {
-        Self { max_agents, agents: RefCell::default() }
+        Self { max_agents, agents: Mutex::default() }
     }
 
     /// The most agents.
@@ -44,7 +44,7 @@ impl AgentPool {
 
     /// Its agents, in the order of their ids.
     pub fn agents(&self) -> Result<Vec<AgentProcess>> {
-        let ids: Vec<AgentId> = self.agents.borrow().iter().cloned().collect();
+        let ids: Vec<AgentId> = self.known().iter().cloned().collect();
         let mut agents = Vec::with_capacity(ids.len());
         for id in ids {
             agents.extend(self.get_agent(&id)?);
@@ -52,16 +52,21 @@ impl AgentPool {
         Ok(agents)
     }
 
+    fn known(&self) -> MutexGuard<'_, BTreeSet<AgentId>> {
+        // Nothing panics in between.
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Starts an agent. With an empty id, one is made up. A pool that is full is a
     /// [`SpawnError::Capacity`].
     pub fn spawn_agent(&self, config: AgentConfig) -> Result<AgentProcess> {
         // Those that have ended are looked for only when their places are needed.
-        if self.agents.borrow().len() >= self.max_agents && self.len()? >= self.max_agents {
+        if self.known().len() >= self.max_agents && self.len()? >= self.max_agents {
             let text = format!("the pool has room for {} agents, and has as many", self.max_agents);
             return Err(SpawnError::Capacity(text).into());
         }
         let agent = facade::spawn_single_agent(config)?;
-        self.agents.borrow_mut().insert(agent.id().clone());
+        self.known().insert(agent.id().clone());
         Ok(agent)
     }
 
@@ -87,7 +92,7 @@ impl AgentPool {
     pub fn stop_agent(&self, id: &AgentId) -> Result<()> {
         let agent = self.get_agent(id)?.ok_or_else(|| SendError::UnknownAgent(id.clone()))?;
         agent.shutdown()?;
-        self.agents.borrow_mut().remove(id);
+        self.known().remove(id);
         Ok(())
     }
 
@@ -113,13 +118,13 @@ impl AgentPool {
 
     /// An agent, if it is in the pool.
     pub fn get_agent(&self, id: &AgentId) -> Result<Option<AgentProcess>> {
-        if !self.agents.borrow().contains(id) {
+        if !self.known().contains(id) {
             return Ok(None);
         }
         match facade::ended(facade::summary(id))? {
             Some(_) => Ok(Some(AgentProcess::of(id.clone()))),
             None => {
-                self.agents.borrow_mut().remove(id);
+                self.known().remove(id);
                 Ok(None)
             }
         }
@@ -137,7 +142,7 @@ impl AgentPool {
     pub fn shutdown(&self) -> Result<()> {
         for agent in self.agents()? {
             facade::ended(agent.shutdown())?;
-            self.agents.borrow_mut().remove(agent.id());
+            self.known().remove(agent.id());
         }
         Ok(())
     }

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use rust_wasm_lunatic_nats::host::lunatic::Node;
-use rust_wasm_lunatic_nats::{AgentId, NodeConfig};
+use rust_wasm_lunatic_nats::{AgentId, Node, NodeConfig};
 use serde_json::json;
 
-use crate::support::{ask, config, data_dir, id, node_with};
+use crate::support::{ask, config, data_dir, event, host_test, id, node_with};
 
-#[lunatic::test]
+#[host_test]
 fn the_agents_of_a_config_run_when_the_node_has_started() {
     let mut node = node_with("declared", |node| {
         node.agents = (1..=20).map(|n| config(&format!("e-{n}"), "echo")).collect();
@@ -18,10 +17,11 @@ fn the_agents_of_a_config_run_when_the_node_has_started() {
         assert_eq!(ask(&mut node, &format!("e-{n}"), json!(n)).unwrap(), json!(n));
     }
     node.stop(&id("e-20")).unwrap();
+    event(&mut node, |event| event.get("Terminated").map(|_| ()));
     assert_eq!(node.shutdown(Duration::from_secs(5)).unwrap().stopped, 19);
 }
 
-#[lunatic::test]
+#[host_test]
 fn a_wrong_agent_is_refused_before_anything_is_started() {
     let mut node = NodeConfig::new(AgentId("test".to_owned()));
     node.nats = None;

@@ -14,21 +14,14 @@
 //! The functions are fire and forget, as a mailbox is: what they cannot do is a warning in the log.
 //! The methods of [`AgentProcess`] do the same and say why not.
 
-use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::clock;
-use super::mail::{self, AgentMail};
-use super::names::{self, Lookup};
-use super::node::{Node, NodeHandle};
-use super::program;
-use super::sys;
+use super::here::{clock, deliver, sleep, with_node, NodeHandle};
 use crate::agent::{AgentConfig, AgentId, Context};
-use crate::config::{NodeConfig, NodeFlags};
 use crate::error::{Error, Result, SendError, SpawnError};
 use crate::memory::StateAction;
 use crate::message::{parse_agent_input, AgentSummary, Message, PayloadError};
@@ -129,15 +122,8 @@ impl AgentProcess {
         // but the depth was looked at already.
         parse_agent_input(&body, max, &self.id, String::new, 0)
             .map_err(|_| SendError::Payload(PayloadError::TooDeep))?;
-        match names::look_up(&names::agent(self.id.as_str())) {
-            // As the reader delivers what NATS brings: so the message stays as it is.
-            Lookup::Runs(pid) => {
-                mail::send(pid, &AgentMail::Input { body: &body });
-                Ok(())
-            }
-            Lookup::Dead => Err(SendError::AgentRestarting(self.id.clone()).into()),
-            Lookup::Unknown => Err(SendError::UnknownAgent(self.id.clone()).into()),
-        }
+        // As the reader delivers what NATS brings: so the message stays as it is.
+        Ok(deliver(&self.id, body)?)
     }
 
     /// Sends a payload and waits for the answer, at most for `timeout`.
@@ -242,7 +228,7 @@ fn await_end(node: &mut NodeHandle, id: &AgentId) -> Result<()> {
             let seconds = TIMEOUT.as_secs();
             return Err(Error::Node(format!("agent {id} has not stopped within {seconds} s")));
         }
-        sys::sleep(LOOK);
+        sleep(LOOK);
     }
     Ok(())
 }
@@ -259,26 +245,4 @@ pub(super) fn ended<T>(result: Result<T>) -> Result<Option<T>> {
         Err(Error::Send(SendError::UnknownAgent(_))) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-thread_local! {
-    /// This process's handle to the node.
-    static NODE: RefCell<Option<NodeHandle>> = const { RefCell::new(None) };
-}
-
-fn with_node<T>(call: impl FnOnce(&mut NodeHandle) -> Result<T>) -> Result<T> {
-    NODE.with_borrow_mut(|node| match node {
-        Some(node) => call(node),
-        None => call(node.insert(join_or_start()?)),
-    })
-}
-
-fn join_or_start() -> Result<NodeHandle> {
-    if names::look_up(names::SUPERVISOR) != Lookup::Unknown {
-        // Only the supervisor is asked, so that it does not matter what else the node has.
-        let config = NodeConfig { nats: None, ..NodeConfig::new(AgentId::external()) };
-        return NodeHandle::attach(&config);
-    }
-    let loaded = program::load(&NodeFlags::default()).map_err(Error::Node)?;
-    Node::builder().start(&loaded.config)
 }
