@@ -6,7 +6,7 @@ use std::process::Command;
 use async_nats::ConnectOptions;
 use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::{Value, json};
-use support::{Client, Ended, Native, NatsServer, Node, Program, SOON, free_port, until};
+use support::{Client, Ended, Native, NatsServer, Node, Program, SOON, free_port, host, until};
 
 /// A run of the program to its end.
 async fn run(server: &NatsServer, words: &[&str]) -> Ended {
@@ -39,7 +39,7 @@ async fn two_nodes_and_their_agents() {
     let shown = run(&server, &["status"]).await.with(0);
     let table = rows(&shown);
     assert_eq!(table[0][..4], ["NODE", "HOST", "VERSION", "AGENTS"], "{shown}");
-    assert_eq!(table[1][..4], ["n1", "lunatic", "0.1.0", "0"], "{shown}");
+    assert_eq!(table[1][..4], ["n1", host(), "0.1.0", "0"], "{shown}");
     assert_eq!((table[2][0], table.len()), ("n2", 3), "{shown}");
     let json = run(&server, &["status", "--json"]).await.json(0);
     let ids: Vec<_> =
@@ -118,6 +118,35 @@ async fn two_nodes_and_their_agents() {
     let after =
         client.ok("agent.command.n1", json!("Status")).await["counters"]["bad_input"].clone();
     assert_eq!(before, after);
+}
+
+#[tokio::test]
+async fn nodes_of_different_hosts_are_one_system() {
+    let (server, client, _n1) = with_node("n1").await;
+    let _native = Native::new(&["node", "--node-id", "native-1"]).on(&server).run();
+    client.node_answers("native-1", SOON).await;
+    let json = run(&server, &["status", "--json"]).await.json(0);
+    let hosts: Vec<_> =
+        json["nodes"].as_array().expect("nodes").iter().map(|n| &n["host"]).collect();
+    assert_eq!(hosts, [host(), "native"]);
+    for (id, node) in [("a", "n1"), ("b", "native-1")] {
+        let spawned = run(&server, &["spawn", "chaos", "--id", id, "--node", node]).await.with(0);
+        assert_eq!(spawned, format!("{id} runs on {node}, in its life 1\n"));
+        // Whichever node is asked, it finds the agent.
+        for _ in 0..4 {
+            assert_eq!(run(&server, &["send", id, "7"]).await.with(0), "7\n");
+        }
+        let said = run(&server, &["send", id, "{\"die\":\"panic\"}"]).await.error(1);
+        assert!(said.contains("agent_restarting"), "{said}");
+    }
+    let json = run(&server, &["agents", "--json"]).await.json(0);
+    let on: Vec<_> =
+        json["agents"].as_array().expect("agents").iter().map(|a| &a["node_id"]).collect();
+    assert_eq!(on, ["n1", "native-1"]);
+    assert_eq!(
+        run(&server, &["stop", "a", "b"]).await.with(0),
+        "stopped a on n1\nstopped b on native-1\n"
+    );
 }
 
 #[tokio::test]
@@ -423,8 +452,7 @@ async fn a_table_that_keeps_itself_up_to_date() {
 
     // For people: in a terminal.
     let mut top = Native::new(&["top", "--interval-ms", "200"]).on(&server).in_a_terminal();
-    for text in
-        ["NODE", "n1", "lunatic", "AGENT", "busy", "chaos", "EVENTS", "none so far", "q quit"]
+    for text in ["NODE", "n1", host(), "AGENT", "busy", "chaos", "EVENTS", "none so far", "q quit"]
     {
         top.shows(text).await;
     }
