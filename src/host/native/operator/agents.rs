@@ -8,12 +8,17 @@ use super::paint::{Paint, Tone};
 use super::status::{agents_json, all_heard};
 use super::table::{table, Cell, Column};
 use super::units;
-use crate::message::AgentSummary;
+use crate::message::{AgentCommand, AgentSummary};
 
 pub(super) async fn run(args: &Agents, nodes: &Nodes, out: &mut Out<'_>) -> Result<(), Failure> {
     let found = nodes.find(args.node.as_ref()).await?;
     let most = args.limit as usize;
-    let listed = nodes.agents(found, most, |agent| args.wants(agent)).await?;
+    // Of those that a filter leaves out, each page had better have many.
+    let page = match args.agent_type.is_some() || args.status.is_some() {
+        true => AgentCommand::MAX_PAGE,
+        false => most + 1,
+    };
+    let listed = nodes.agents(found, most, page, |agent| args.wants(agent)).await?;
     out.show(|| agents_json(&listed), |paint| text(&listed, paint))?;
     all_heard(&listed.silent, nodes.timeout, out.json)
 }

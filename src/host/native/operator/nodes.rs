@@ -30,6 +30,9 @@ const WAITING: u64 = 8192;
 /// The question of who is there.
 const PING: &[u8] = br#"{"Ping":{}}"#;
 
+/// The most agents of one node that are looked at for those that are wanted.
+const MAX_LOOKED_AT: usize = 1_000_000;
+
 /// How many nodes are asked at once.
 const AT_ONCE: usize = 16;
 
@@ -236,17 +239,18 @@ impl Nodes {
         Ok(listed)
     }
 
-    /// The agents of these nodes that `wanted` takes, `most` at most.
+    /// The agents of these nodes that `wanted` takes, `most` at most, asked for by pages of `page`.
     pub(super) async fn agents(
         &self,
         nodes: Vec<Found>,
         most: usize,
+        page: usize,
         wanted: impl Fn(&AgentSummary) -> bool,
     ) -> Result<Listed, Failure> {
         let wanted = &wanted;
         let ask = |node: Found| async move {
             // One more, to know whether there are more.
-            let agents = self.pages(&node.id, most.saturating_add(1), wanted).await;
+            let agents = self.pages(&node.id, most.saturating_add(1), page, wanted).await;
             (node.id, agents)
         };
         let mut answers = stream::iter(nodes).map(ask).buffered(AT_ONCE);
@@ -267,14 +271,17 @@ impl Nodes {
         Ok(listed)
     }
 
-    /// The agents of a node that `wanted` takes, page by page, until there are `most`.
-    pub(super) async fn pages(
+    /// The agents of a node that `wanted` takes, page by page, until there are `most`. At most
+    /// [`MAX_LOOKED_AT`] are looked at: beyond that it is no answer of a node.
+    async fn pages(
         &self,
         node: &AgentId,
         most: usize,
+        page: usize,
         wanted: impl Fn(&AgentSummary) -> bool,
     ) -> Result<Vec<Answer<AgentSummary>>, Failure> {
-        let limit = most.clamp(1, AgentCommand::MAX_PAGE);
+        let limit = page.clamp(1, AgentCommand::MAX_PAGE);
+        let mut looked_at = 0;
         let mut agents = Vec::new();
         let mut after: Option<AgentId> = None;
         loop {
@@ -284,13 +291,17 @@ impl Nodes {
             };
             let page: Answer<AgentPage> = self.command(Some(node), &list, self.timeout).await?;
             let next = page.known.next.clone();
+            let listed = page.known.agents.len();
+            looked_at += listed;
             let room = most - agents.len();
             agents.extend(of_page(page).filter(|agent| wanted(&agent.known)).take(room));
             match next {
                 Some(next) if agents.len() < most => {
-                    // Or else a page that does not move would be asked for again and again.
-                    if after.as_ref().is_some_and(|after| *after >= next) {
-                        let what = format!("the page behind {next} is followed by itself");
+                    // Or else somebody could keep us asking for ever.
+                    let moves = after.as_ref().is_none_or(|after| *after < next);
+                    if !moves || listed == 0 || looked_at > MAX_LOOKED_AT {
+                        let what =
+                            format!("the pages of node {node} do not end, the last at {next}");
                         return Err(Failure::not_understood(&what));
                     }
                     after = Some(next);
@@ -303,8 +314,8 @@ impl Nodes {
 
 /// The agents of a page.
 fn of_page(mut page: Answer<AgentPage>) -> impl Iterator<Item = Answer<AgentSummary>> {
-    let whole = match page.whole["agents"].take() {
-        Value::Array(agents) => agents,
+    let whole = match page.whole.get_mut("agents").map(Value::take) {
+        Some(Value::Array(agents)) => agents,
         _ => Vec::new(),
     };
     let agents = page.known.agents.into_iter().zip(whole);
@@ -356,6 +367,17 @@ mod tests {
         assert_eq!(before("aa"), Some(format!("a_{}", "z".repeat(126))));
         let longest = "b".repeat(128);
         assert_eq!(before(&longest), Some(format!("{}a", "b".repeat(127))));
+    }
+
+    #[test]
+    fn a_page_of_another_shape_has_no_agents() {
+        use crate::host::native::operator::answer::answer;
+
+        // serde takes a list for a struct, too.
+        for body in ["{\"Ok\":[[],null]}", "{\"Ok\":{\"agents\":[],\"next\":\"a\"}}"] {
+            let page = answer::<AgentPage>(body.as_bytes()).expect("a page");
+            assert_eq!(of_page(page).count(), 0, "{body}");
+        }
     }
 
     proptest! {

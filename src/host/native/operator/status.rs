@@ -117,7 +117,10 @@ fn statuses(summary: &NodeSummary) -> Cell {
 pub(super) fn agents_json(listed: &Listed) -> Value {
     let with_node = |(node, agent): &(AgentId, Answer<AgentSummary>)| {
         let mut whole = agent.whole.clone();
-        whole["node_id"] = node.as_str().into();
+        // It was read as an agent, and can be a list of its values all the same.
+        if let Some(fields) = whole.as_object_mut() {
+            fields.insert("node_id".to_owned(), node.as_str().into());
+        }
         whole
     };
     let agents: Vec<Value> = listed.agents.iter().map(with_node).collect();

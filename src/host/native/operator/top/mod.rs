@@ -175,7 +175,7 @@ async fn round(args: &Top, nodes: &Nodes) -> Result<Round, Failure> {
         let most = room.min(args.limit as usize);
         let agents = match most {
             0 => Listed { more: summary.agents > 0, ..Listed::default() },
-            most => nodes.agents(vec![node.clone()], most, |_| true).await?,
+            most => nodes.agents(vec![node.clone()], most, most + 1, |_| true).await?,
         };
         room -= agents.agents.len();
         let known = agents.agents.into_iter().map(|(_, agent)| agent.known);
