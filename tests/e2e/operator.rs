@@ -221,6 +221,57 @@ async fn each_way_to_fail_has_its_exit_status_and_says_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_stranger_that_answers_for_a_node_does_no_harm() {
+    let server = NatsServer::start().await;
+    let client = server.client().await;
+    let nats = client.nats().clone();
+    let mut asked = nats.subscribe("agent.>").await.expect("a subscription");
+    let mut control = nats.subscribe("system.control").await.expect("a subscription");
+    let ping = json!({"Ok": {"node_id": "evil", "host": "\u{1b}[2J", "version": "1", "agents": 1}});
+    tokio::spawn(async move {
+        let agent = |id: &str| {
+            json!({"agent_id": id, "agent_type": "\u{1b}]0;x\u{7}", "supervisor": "s",
+                "status": "Running", "incarnation": 1, "restarts": 0, "counters": {"handled": 0,
+                "errors": 0, "memory_bytes": null, "handling_us": null, "mailbox_delay_us": null,
+                "last_answer_ms": null}})
+        };
+        loop {
+            let message = tokio::select! {
+                message = control.next() => message,
+                message = asked.next() => message,
+            };
+            let Some(message) = message else { return };
+            let Some(reply) = message.reply else { continue };
+            let body = String::from_utf8_lossy(&message.payload).into_owned();
+            let answer = if body.contains("Ping") {
+                ping.clone()
+            } else if body.contains("\"limit\":1}") {
+                // Where one agent would stand: the one that is asked for, or a list for an object.
+                json!({"Ok": [[], null]})
+            } else if body.contains("List") {
+                json!({"Ok": {"agents": [agent("a")], "next": "a"}})
+            } else {
+                json!({"Ok": "no summary"})
+            };
+            nats.publish(reply, answer.to_string().into()).await.expect("it is published");
+        }
+    });
+    let watch = client.watch("nothing").await;
+    assert!(watch.all().is_empty(), "by now the stranger is subscribed");
+    for words in
+        [&["status"][..], &["agents"], &["spawn", "echo"], &["top", "--json", "--count", "1"]]
+    {
+        let ended = run(&server, words).await;
+        assert_eq!(ended.status, Some(1), "{words:?}: {ended:?}");
+        let said = [ended.stdout, ended.stderr].concat();
+        assert!(said.contains("not_understood") && !said.contains('\u{1b}'), "{words:?}: {said:?}");
+    }
+    run(&server, &["status", "a"]).await.error(4);
+    let shown = run(&server, &["agents", "--limit", "1", "--type", "\u{1b}]0;x\u{7}"]).await;
+    assert!(!shown.stdout.contains('\u{1b}') && !shown.stderr.contains('\u{1b}'), "{shown:?}");
+}
+
+#[tokio::test]
 async fn help_and_completions_need_no_server() {
     for words in [&["--help"][..], &["help"]] {
         let help = Native::new(words).ends().await.with(0);
