@@ -39,6 +39,8 @@ mod logger;
 mod mailbox;
 pub mod nats;
 mod node;
+#[cfg(feature = "operator")]
+pub mod operator;
 mod panics;
 mod parts;
 mod ports;

@@ -20,6 +20,10 @@ pub(in crate::host) const AGENTS_ARE: &str = "each a task of its own";
 /// not hand over all that was published; and 128 and the signal's number after the second SIGINT or
 /// SIGTERM.
 pub fn main() -> ExitCode {
+    #[cfg(feature = "operator")]
+    if let Some(exit_code) = super::operator::main(std::env::args_os().skip(1)) {
+        return exit_code;
+    }
     crate::host::program::main()
 }
 

@@ -65,3 +65,25 @@ impl Signals {
         ("Ctrl-C", 2)
     }
 }
+
+/// Waits until the system tells a program that shows something to end: SIGTERM, or SIGHUP, which comes
+/// when its terminal is closed. For ever where there are no such signals.
+#[cfg(all(feature = "operator", unix))]
+pub(super) async fn told_to_end() {
+    use tokio::signal::unix::{signal, SignalKind};
+    match (signal(SignalKind::terminate()), signal(SignalKind::hangup())) {
+        (Ok(mut terminate), Ok(mut hangup)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+        }
+        // Then a signal ends it at once.
+        _ => std::future::pending().await,
+    }
+}
+
+#[cfg(all(feature = "operator", not(unix)))]
+pub(super) async fn told_to_end() {
+    std::future::pending().await
+}

@@ -6,6 +6,7 @@
 
 mod check;
 mod client;
+mod native;
 mod node;
 mod operator;
 mod output;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 pub use check::{assert_timestamp, assert_uuid_v4, envelope, supervision, without_counters};
 pub use client::{Client, Failed, Seen, Watch};
+pub use native::{Ended, Native, Terminal};
 pub use node::{Node, NodeBuilder, Program};
 pub use operator::Operator;
 pub use output::Output;
