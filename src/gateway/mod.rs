@@ -302,7 +302,8 @@ impl Gateway {
     /// The longest answer to that who has an agent: two ids and their braces.
     const MAX_LOCATED: usize = 512;
 
-    /// The gateway of a node on a `host`: `lunatic` or `native`.
+    /// The gateway of a node on a `host`: `lunatic` or `native`. Its first output is a request that asks
+    /// who has this node's name: for a host that is connected, or keeps what it publishes until it is.
     pub fn new(node_id: impl Into<String>, host: &'static str) -> Self {
         let node_id = node_id.into();
         let ask_for_namesakes = Output::Request {
@@ -630,9 +631,11 @@ impl Gateway {
         }
         let owner = match self.pending.get(&tag).map(|pending| &pending.question) {
             Some(Question::Owner { agent_id, .. }) => match read_owner(agent_id, body) {
-                Some(node_id) => node_id,
+                // This node was looked at first. It may know an agent that has failed, and runs on
+                // another.
+                Some(node_id) if node_id != self.node_id => node_id,
                 // Not the answer of a node that has it: that one's may still come.
-                None => return,
+                _ => return,
             },
             Some(Question::Forwarded { .. }) => String::new(),
             _ => return,

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -383,6 +384,8 @@ fn what_is_not_the_answer_of_an_owner_is_not_listened_to() {
         r#"{"Ok":null}"#,
         r#"{"Ok":{"node_id":"n2"}}"#,
         r#"{"Ok":{"agent_id":"b","node_id":"n2"}}"#,
+        // This node asks itself, too: what it has is not what is looked for.
+        r#"{"Ok":{"agent_id":"a","node_id":"n1"}}"#,
         r#"{"Ok":{"agent_id":"a","node_id":""}}"#,
         r#"{"Ok":{"agent_id":"a","node_id":"n.2"}}"#,
         r#"{"Ok":{"agent_id":"a","node_id":"> 5\r\n"}}"#,
@@ -506,5 +509,144 @@ fn the_subscriptions_are_subjects_of_the_contract() {
     for (subject, queue) in subscriptions("n1") {
         let kind = SubjectKind::parse(&subject).expect("of the contract");
         assert_eq!(queue, (kind == SubjectKind::AgentCommand(None)).then_some("nodes"), "{kind}");
+    }
+}
+
+/// What becomes of something that the gateway wants.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Done,
+    Unknown,
+    Unreachable,
+    Gone,
+    OnAnother,
+    Nonsense,
+    NoResponders,
+    NoReply,
+    Never,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Command {
+        subject: &'static str,
+        body: &'static str,
+        waits: bool,
+    },
+    /// For one of the outputs so far, by its place.
+    Answer(prop::sample::Index, Answer),
+    Time(u64),
+    Finish,
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    use Answer::*;
+    let subjects = ["agent.command", "agent.command.n1", "system.control"];
+    let bodies = [
+        "\"Status\"",
+        "\"List\"",
+        r#"{"Status":{"agent_id":"a"}}"#,
+        r#"{"Stop":{"agent_id":"a"}}"#,
+        r#"{"Locate":{"agent_id":"a"}}"#,
+        INPUT,
+        "\"Ping\"",
+        "\"Drain\"",
+        "nonsense",
+    ];
+    let answers =
+        [Done, Unknown, Unreachable, Gone, OnAnother, Nonsense, NoResponders, NoReply, Never];
+    let command = (prop::sample::select(subjects.to_vec()), prop::sample::select(bodies.to_vec()));
+    prop_oneof![
+        4 => (command, any::<bool>())
+            .prop_map(|((subject, body), waits)| Step::Command { subject, body, waits }),
+        8 => (any::<prop::sample::Index>(), prop::sample::select(answers.to_vec()))
+            .prop_map(|(at, answer)| Step::Answer(at, answer)),
+        2 => (0_u64..600).prop_map(Step::Time),
+        1 => Just(Step::Finish),
+    ]
+}
+
+fn answer(gateway: &mut Gateway, now: Instant, to: &Output, answer: Answer) {
+    let unknown = &WireError::new(ErrorCode::UnknownAgent, "no");
+    let down = &WireError::new(ErrorCode::AgentRestarting, "no");
+    let mut tell = |input| gateway.handle_input(now, input);
+    let refused = |tag| Input::Refused { tag, code: "unknown_agent", message: "no" };
+    match (to.clone(), answer) {
+        (Output::Supervisor { tag, .. }, Answer::Done) => tell(Input::Done { tag, json: b"{}" }),
+        (Output::Supervisor { tag, .. }, Answer::Unknown) => tell(refused(tag)),
+        (Output::Supervisor { tag, .. }, Answer::Unreachable) => {
+            tell(Input::NotAsked { tag, error: down, command: Vec::new() });
+        }
+        (Output::Agent { tag, payload, .. }, Answer::Done) => {
+            tell(Input::Answered { tag, payload: &payload });
+        }
+        (Output::Agent { tag, command, .. }, Answer::Unknown) => {
+            tell(Input::NotAsked { tag, error: unknown, command });
+        }
+        (Output::Agent { tag, .. }, Answer::Unreachable) => tell(refused(tag)),
+        (Output::Agent { tag, .. }, Answer::Gone) => tell(Input::Gone { tag, comes_back: false }),
+        (Output::Request { tag, .. }, Answer::Done) => tell(Input::Reply { tag, body: b"{}" }),
+        (Output::Request { tag, .. }, Answer::OnAnother) => {
+            tell(Input::Reply { tag, body: ON_N2.as_bytes() });
+        }
+        (Output::Request { tag, .. }, Answer::Nonsense) => {
+            tell(Input::Reply { tag, body: b"\xff" })
+        }
+        (Output::Request { tag, .. }, Answer::NoResponders) => tell(Input::NoResponders { tag }),
+        (Output::Request { tag, .. }, Answer::NoReply) => tell(Input::NoReply { tag }),
+        _ => {}
+    }
+}
+
+proptest! {
+    /// Whatever happens, and in whatever order: who waits for an answer gets one, once, and nobody
+    /// else does.
+    #[test]
+    fn each_command_is_answered_once(steps in prop::collection::vec(steps(), 1..60)) {
+        let mut now = Instant::from_start(Duration::from_secs(1));
+        let mut gateway = Gateway::new("n1", "native");
+        let (mut wanted, mut answered) = (Vec::new(), HashMap::<String, u32>::new());
+        let mut asked = 0;
+        let done = steps.into_iter().chain([Step::Time(10_000), Step::Time(40_000)]);
+        for (number, step) in done.enumerate() {
+            match step {
+                Step::Command { subject, body, waits } => {
+                    let reply = format!("r{number}");
+                    let reply = waits.then_some(reply.as_str());
+                    asked += usize::from(waits);
+                    let body = body.as_bytes();
+                    gateway.handle_input(now, Input::Message { subject, reply, body });
+                }
+                Step::Answer(at, with) if !wanted.is_empty() => {
+                    let to: &Output = at.get(&wanted);
+                    answer(&mut gateway, now, to, with);
+                }
+                Step::Answer(..) => {}
+                Step::Time(ms) => {
+                    now = now + Duration::from_millis(ms);
+                    gateway.handle_input(now, Input::Tick);
+                }
+                Step::Finish => gateway.handle_input(now, Input::Finish),
+            }
+            loop {
+                match gateway.poll_output() {
+                    Output::Wait(deadline) => {
+                        prop_assert_eq!(deadline.is_none(), gateway.is_idle());
+                        break;
+                    }
+                    Output::Publish { subject, reply, .. } => {
+                        prop_assert_eq!(reply, None);
+                        if !subject.starts_with("agent.command") {
+                            *answered.entry(subject).or_default() += 1;
+                        }
+                    }
+                    output => wanted.push(output),
+                }
+            }
+        }
+        prop_assert!(gateway.is_idle() && gateway.deadlines.is_empty());
+        prop_assert_eq!(gateway.held, 0);
+        prop_assert_eq!(answered.len(), asked);
+        prop_assert!(answered.values().all(|times| *times == 1), "{:?}", answered);
     }
 }

@@ -56,11 +56,13 @@ pub(crate) mod root {
     };
 
     #[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
-    pub use super::native::{AsyncNode, MailboxLimits, NodeClient};
+    pub use super::native::{AsyncNode, MailboxLimits, NodeClient, Supervision, Transport};
 
     #[cfg(all(feature = "wasm-nats", target_arch = "wasm32", target_os = "wasi"))]
     pub use super::lunatic::wasm_nats;
 
+    #[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
+    pub use super::native::nats as native_nats;
     #[cfg(all(feature = "nats", not(target_arch = "wasm32")))]
     pub use super::native::nats::{
         ConnectionState, ConnectionStats, NatsConfig, NatsConnection, NatsError, Subscription,

@@ -34,7 +34,7 @@ pub enum ErrorCode {
     BadShape,
     /// An agent id breaks its rule.
     BadId,
-    /// There is no such agent on this node.
+    /// There is no such agent on the node that was asked, or on any where all were.
     UnknownAgent,
     /// There is no such type of agent on this node.
     UnknownType,

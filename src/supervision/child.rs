@@ -28,6 +28,8 @@ pub(super) struct Child {
     pub(super) history: RestartHistory,
     /// Replacements that ran.
     pub(super) restarts: u64,
+    /// What no other agent of the supervisor has or had.
+    pub(super) number: u64,
     /// What is set in the schedule.
     pub(super) scheduled: Option<Instant>,
     /// Where it stands in a declared tree; nothing for a dynamic agent.
@@ -83,6 +85,7 @@ impl Child {
             attempt: 0,
             history: RestartHistory::default(),
             restarts: 0,
+            number: 0,
             scheduled: None,
             place: None,
         }

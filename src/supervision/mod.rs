@@ -4,6 +4,7 @@
 mod alert;
 mod backoff;
 mod child;
+mod children;
 mod death;
 mod detector;
 mod event;

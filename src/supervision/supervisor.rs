@@ -4,12 +4,12 @@ mod transitions;
 mod tree;
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use super::child::{Child, Phase};
+use super::children::Children;
 use super::limits::{Applicant, Limiter};
 use super::outbox::Outbox;
 use super::port::{Input, Now, Output};
@@ -53,10 +53,11 @@ pub use tree::TreeError;
 pub struct Supervisor {
     config: SupervisorConfig,
     limiter: Limiter,
-    children: BTreeMap<AgentId, Child>,
+    children: Children,
     /// The declared supervisors, and whose children they are.
     tree: Tree,
-    schedule: Schedule<AgentId>,
+    /// By their numbers first: many are due together, and numbers are compared sooner than ids.
+    schedule: Schedule<(u64, AgentId)>,
     out: Outbox,
     /// The state of the generator that spreads deadlines.
     random: u64,
@@ -130,7 +131,7 @@ impl Supervisor {
         Ok(Self {
             config,
             limiter,
-            children: BTreeMap::new(),
+            children: Children::default(),
             tree: Tree::default(),
             schedule: Schedule::default(),
             out,
@@ -180,7 +181,10 @@ impl Supervisor {
             Some(old) if old.place.is_none() && matches!(old.phase, Phase::Failed) => {
                 let incarnation = old.incarnation + 1;
                 self.out.status(&id, old, AgentStatus::Starting);
-                *old = Child::new(config.clone(), incarnation, deadline);
+                *old = Child {
+                    number: old.number,
+                    ..Child::new(config.clone(), incarnation, deadline)
+                };
                 incarnation
             }
             Some(child) => {
@@ -260,7 +264,7 @@ impl Supervisor {
     /// call can only shorten it.
     pub fn stop_all(&mut self, now: Now, grace: Duration) -> usize {
         let count = self.children.len();
-        let dynamic = self.children.iter().filter(|(_, child)| child.place.is_none());
+        let dynamic = self.children.after(None).filter(|(_, child)| child.place.is_none());
         let ids: Vec<AgentId> = dynamic.map(|(id, _)| id.clone()).collect();
         for id in &ids {
             // It is there: it was found above.
@@ -290,7 +294,7 @@ impl Supervisor {
             Input::Tick => {}
         }
         for _ in 0..Self::BATCH {
-            let Some(id) = self.schedule.due(now.at) else {
+            let Some((_, id)) = self.schedule.due(now.at) else {
                 break;
             };
             self.turn(now, &id);
@@ -338,7 +342,7 @@ impl Supervisor {
 
     /// The agents, in the order of their ids.
     pub fn ids(&self) -> impl Iterator<Item = &AgentId> {
-        self.children.keys()
+        self.children.ids()
     }
 
     /// An agent's config.
@@ -360,8 +364,7 @@ impl Supervisor {
     /// The agents that come after an id, which need not exist, in the order of their ids; at most
     /// `limit` of them.
     pub fn page(&self, now: Instant, after: Option<&AgentId>, limit: usize) -> AgentPage {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut rest = self.children.range::<AgentId, _>((from, Bound::Unbounded));
+        let mut rest = self.children.after(after);
         let agents: Vec<_> = rest
             .by_ref()
             .take(limit)

@@ -83,6 +83,16 @@ async fn a_connection_of_ones_own_says_what_it_is_told_to_the_last_message() {
 }
 
 #[tokio::test]
+async fn both_layers_of_messages_in_one_program() {
+    let server = NatsServer::start().await;
+    let events = server.client().await.watch("wasm.events").await;
+    let builder = run("seed_hybrid").env("NATS_WEBSOCKET_URL", &server.websocket_url());
+    prints_what_the_readme_says("seed_hybrid", builder).await;
+    let sent = events.find("its message", PATIENCE, |_| true).await.json();
+    assert_eq!(sent, json!({"from": "local_agent", "task": "done"}));
+}
+
+#[tokio::test]
 async fn agents_with_subjects_of_their_own_answer_on_them() {
     let server = NatsServer::start().await;
     let builder = run("nats_subjects").env("NATS_WEBSOCKET_URL", &server.websocket_url());

@@ -17,6 +17,7 @@ use super::logger;
 use super::mail::{self, AgentMail, AgentStart, Answer, LocalMessage, SupervisorMail, Waiter};
 use super::store::StoreMailbox;
 use super::sys::{self, Pid, Received};
+use crate::agent::Echo;
 use crate::agent::{
     run_ready, Agent, AgentConfig, AgentId, AgentState, Context, MemoryBackendType, Port, Ports,
     ReplyTo,
@@ -49,6 +50,16 @@ pub(super) fn process() {
         serde_json::from_str(previous).expect("the supervisor of this node wrote it")
     });
     Running::new(config, start.incarnation, supervisor, factory()).run(previous.as_ref());
+}
+
+/// For a process that waits to become an agent: what a start does first takes longer where the
+/// memory has not been touched yet, so it is touched now.
+pub(super) fn warm_up() {
+    let config = AgentConfig { id: AgentId::external(), ..AgentConfig::default() };
+    let written = serde_json::to_string(&config).unwrap_or_default();
+    if let Ok(config) = serde_json::from_str(&written) {
+        drop(Running::new(config, 1, sys::this(), Box::new(Echo)));
+    }
 }
 
 struct Running {

@@ -18,7 +18,7 @@ use super::names::{self, Lookup};
 use super::reader::{ReaderMail, Route};
 use super::sys::{self, Pid, Received};
 use crate::agent::{AgentId, Context};
-use crate::message::{encode_error, ErrorCode, Headers, WireError};
+use crate::message::{encode_error, ErrorCode, Headers, Subject, WireError};
 use crate::nats::{Inbox, MessageView, Outbox};
 
 /// What waits for one receiver at the most, unless its subscription says something else: 65,536
@@ -450,7 +450,11 @@ impl Dispatcher {
         window.came.add(bytes);
         self.uncounted_messages += 1;
         let waiting = window.outstanding().messages;
-        if let Some(Route::Agent(_) | Route::Part(_)) = self.routes.get(&message.sid()) {
+        // Of what goes to all nodes another one may be the one to answer.
+        let is_for_all = message.subject() == Subject::agent_command_all();
+        if let (Some(Route::Agent(_) | Route::Part(_)), false) =
+            (self.routes.get(&message.sid()), is_for_all)
+        {
             let text = format!("{waiting} messages wait for it already; try again later");
             self.refuse(message, &WireError::new(ErrorCode::Capacity, text));
         }

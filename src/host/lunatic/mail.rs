@@ -129,6 +129,10 @@ pub(crate) enum SupervisorMail<'a> {
     ConnectionStarted,
     /// It is time to look at the clock.
     Tick,
+    /// A process waits to become an agent with this memory limit.
+    Spare { pid: u64, memory_mb: u32 },
+    /// The runtime refused to make one.
+    NoSpare { memory_mb: u32 },
 }
 
 /// The last word of a process.

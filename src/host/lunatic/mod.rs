@@ -10,7 +10,8 @@
 //!    │  └─ reader           dials, reads, and delivers to whom a message is for
 //!    ├─ events              envelopes, NATS, local watchers
 //!    ├─ agents              the supervisor of all agents
-//!    │  └─ agent …
+//!    │  ├─ agent …
+//!    │  └─ nursery          makes the processes of agents to be
 //!    └─ gateway             agent.command, system.control
 //! ```
 
@@ -49,6 +50,7 @@ mod publishers;
 #[cfg(feature = "wasm-nats")]
 mod reader;
 mod root;
+mod spares;
 mod store;
 #[cfg(feature = "wasm-nats")]
 mod stream;

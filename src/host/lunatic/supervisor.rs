@@ -16,6 +16,7 @@ use super::mail::{
 };
 use super::names::{self, Part};
 use super::observed::Observed;
+use super::spares::{self, Spares};
 use super::sys::{self, Permissions, Pid, Received};
 use super::timer::Timer;
 use crate::agent::{AgentConfig, AgentId};
@@ -80,6 +81,7 @@ struct SupervisorHost {
     children: HashMap<AgentId, Child>,
     /// Whose death a link's tag tells of.
     links: HashMap<i64, (AgentId, u64)>,
+    spares: Spares,
     /// Who waits for the outcome of a first spawn.
     spawning: HashMap<AgentId, Waiter>,
     /// Who waits until there is no agent left.
@@ -138,6 +140,7 @@ impl SupervisorHost {
                 .unwrap_or_else(|error| panic!("{error}")),
             children: HashMap::new(),
             links: HashMap::new(),
+            spares: Spares::default(),
             spawning: HashMap::new(),
             stopping: None,
             draining: false,
@@ -240,6 +243,8 @@ impl SupervisorHost {
                 self.engine.handle(now, Input::Tick);
                 self.end_of_grace(now.at);
             }
+            SupervisorMail::Spare { pid, memory_mb } => self.spares.ready(Pid(pid), memory_mb),
+            SupervisorMail::NoSpare { memory_mb } => self.spares.refused(memory_mb),
         }
     }
 
@@ -248,7 +253,9 @@ impl SupervisorHost {
             sys::follow_parent();
         }
         // Not known any more: one that had said farewell, and was killed or failed on its way out.
-        let Some((id, incarnation)) = self.links.remove(&tag) else { return };
+        let Some((id, incarnation)) = self.links.remove(&tag) else {
+            return self.spares.link_died(tag);
+        };
         self.forget(&id, incarnation);
         self.engine.handle(clock::both(), Input::Died { id, incarnation });
     }
@@ -440,21 +447,17 @@ impl SupervisorHost {
     }
 
     fn spawn_process(
-        &self,
+        &mut self,
         id: &AgentId,
         incarnation: u64,
         config: &AgentConfig,
         previous: Option<&PreviousFailure>,
     ) -> Result<Child, String> {
-        const MIB: u64 = 1 << 20;
         let factory = *self.types.get(&config.agent_type).ok_or("its type is not registered")?;
-        let permissions = Permissions::none().ok_or("this process may not make configs")?;
-        let mut permissions = permissions.max_memory(u64::from(config.max_memory_mb) * MIB);
-        if let Some(fuel) = config.max_fuel {
-            permissions = permissions.max_fuel(fuel);
-        }
-        let link = mail::new_tag();
-        let pid = sys::spawn(&permissions, Some(link), agent::process)?;
+        let (pid, link) = match self.spare(config) {
+            Some(pid) => (pid, spares::link_tag(pid)),
+            None => fresh_process(config)?,
+        };
         let start = AgentStart {
             config: serde_json::to_string(config).map_err(unwritable)?,
             incarnation,
@@ -468,6 +471,11 @@ impl SupervisorHost {
         mail::start(pid, &start);
         log::debug!(agent = id.as_str(), incarnation, process = pid.0; "spawned");
         Ok(Child { pid, incarnation, link, is_gone: false })
+    }
+
+    /// A process that was made beforehand, if one waits.
+    fn spare(&mut self, config: &AgentConfig) -> Option<Pid> {
+        config.max_fuel.is_none().then(|| self.spares.take(config.max_memory_mb)).flatten()
     }
 
     fn start_refused(&mut self, id: &AgentId, reason: &str) {
@@ -675,6 +683,18 @@ impl SupervisorHost {
     fn listener(&mut self) -> Option<Pid> {
         self.listened.pid()
     }
+}
+
+/// A process that is made now, and the tag of its link.
+fn fresh_process(config: &AgentConfig) -> Result<(Pid, i64), String> {
+    const MIB: u64 = 1 << 20;
+    let permissions = Permissions::none().ok_or("this process may not make configs")?;
+    let mut permissions = permissions.max_memory(u64::from(config.max_memory_mb) * MIB);
+    if let Some(fuel) = config.max_fuel {
+        permissions = permissions.max_fuel(fuel);
+    }
+    let link = mail::new_tag();
+    Ok((sys::spawn(&permissions, Some(link), agent::process)?, link))
 }
 
 fn refuse(waiter: Waiter, error: &WireError) {

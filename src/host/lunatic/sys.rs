@@ -28,6 +28,8 @@ pub enum Received {
 const FOREVER: u64 = u64::MAX;
 /// The encoding of an i32 parameter in the list that a spawn takes.
 const PARAM_I32: u8 = 0x7F;
+/// That of an i64.
+const PARAM_I64: u8 = 0x7E;
 
 thread_local! {
     /// One buffer for encoding per process: a message is built here and handed over in one call.
@@ -86,6 +88,13 @@ pub fn kill(pid: Pid) {
 pub fn monitor(pid: Pid) {
     // SAFETY: any number may be named.
     unsafe { api::process::monitor(pid.0) }
+}
+
+/// Links this process and another one, under a tag that both know the death of the other by. If the
+/// other is dead already, this one learns so as it would have then.
+pub fn link(pid: Pid, tag: i64) {
+    // SAFETY: any numbers may be named.
+    unsafe { api::process::link(tag, pid.0) }
 }
 
 /// From now on a linked process that dies is a message, not this process's own death.
@@ -350,15 +359,52 @@ extern "C" fn enter(entry: i32) {
     entry();
 }
 
+/// The same for [`spawn_with`].
+#[export_name = "rust_wasm_lunatic_nats_enter_with"]
+extern "C" fn enter_with(entry: i32, first: i64, second: i64) {
+    // SAFETY: as above, of a `fn(u64, u64)`.
+    let entry: fn(u64, u64) = unsafe { std::mem::transmute(entry as usize) };
+    entry(first as u64, second as u64);
+}
+
+/// A parameter of a process's first function, as the runtime reads it: one byte of type and 16 bytes
+/// of value, little endian.
+fn parameter(kind: u8, value: u64) -> [u8; 17] {
+    let mut bytes = [0; 17];
+    bytes[0] = kind;
+    bytes[1..9].copy_from_slice(&value.to_le_bytes());
+    bytes
+}
+
 /// Starts a process at `entry`. With a tag it is linked to this one from its first instruction.
 /// Where the runtime refuses (memory, address space), that is an error here, unlike in
 /// `Process::spawn`, which takes its caller down.
 pub fn spawn(permissions: &Permissions, link: Option<i64>, entry: fn()) -> Result<Pid, String> {
-    const FUNCTION: &str = "rust_wasm_lunatic_nats_enter";
-    // A parameter is one byte of type and 16 bytes of value, little endian.
-    let mut params = [0_u8; 17];
-    params[0] = PARAM_I32;
-    params[1..5].copy_from_slice(&(entry as usize as u32).to_le_bytes());
+    let entry = parameter(PARAM_I32, entry as usize as u64);
+    spawn_at("rust_wasm_lunatic_nats_enter", permissions, link, &entry)
+}
+
+/// The same with two numbers for the process, which save it to wait for a message that has them; and
+/// without a link.
+pub fn spawn_with(
+    permissions: &Permissions,
+    entry: fn(u64, u64),
+    first: u64,
+    second: u64,
+) -> Result<Pid, String> {
+    let entry = parameter(PARAM_I32, entry as usize as u64);
+    let numbers = [first, second].map(|number| parameter(PARAM_I64, number));
+    let [first, second] = &numbers;
+    let parameters = [&entry[..], first, second].concat();
+    spawn_at("rust_wasm_lunatic_nats_enter_with", permissions, None, &parameters)
+}
+
+fn spawn_at(
+    function: &str,
+    permissions: &Permissions,
+    link: Option<i64>,
+    parameters: &[u8],
+) -> Result<Pid, String> {
     let mut id = 0_u64;
     // SAFETY: all pointers and lengths are those of live values; -1 is this process's own module.
     let refused = unsafe {
@@ -366,10 +412,10 @@ pub fn spawn(permissions: &Permissions, link: Option<i64>, entry: fn()) -> Resul
             link.unwrap_or(0),
             permissions.0 as i64,
             -1,
-            FUNCTION.as_ptr(),
-            FUNCTION.len(),
-            params.as_ptr(),
-            params.len(),
+            function.as_ptr(),
+            function.len(),
+            parameters.as_ptr(),
+            parameters.len(),
             &mut id,
         )
     };

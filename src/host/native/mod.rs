@@ -48,10 +48,12 @@ mod signals;
 mod store;
 mod supervisor;
 mod surroundings;
+mod transport;
 mod wire;
 
 pub use mailbox::MailboxLimits;
 pub use node::{AsyncNode, Node, NodeBuilder, NodeClient, NodeEvent, NodeHandle, Stopped, Ticket};
+pub use transport::{Supervision, Transport};
 
 pub(super) use joined::{deliver, with_node};
 

@@ -1,7 +1,5 @@
 //! What each fact, and each deadline, changes.
 
-use std::collections::BTreeMap;
-
 use super::Supervisor;
 use crate::agent::{AgentId, RestartType};
 use crate::message::{AgentEvent, AgentStatus};
@@ -16,7 +14,7 @@ use crate::supervision::{
 impl Supervisor {
     pub(super) fn started(&mut self, now: Now, id: &AgentId, incarnation: u64) {
         let random = [self.random(), self.random()];
-        let Some(child) = present(&mut self.children, id, incarnation) else {
+        let Some(child) = self.children.present(id, incarnation) else {
             return;
         };
         if !matches!(child.phase, Phase::Starting { .. }) {
@@ -43,7 +41,7 @@ impl Supervisor {
         incarnation: u64,
         reason: String,
     ) {
-        let Some(child) = present(&mut self.children, id, incarnation) else {
+        let Some(child) = self.children.present(id, incarnation) else {
             return;
         };
         let reason = cut(reason);
@@ -66,7 +64,7 @@ impl Supervisor {
     }
 
     pub(super) fn last_word(&mut self, now: Now, id: &AgentId, incarnation: u64, word: LastWord) {
-        let Some(child) = present(&mut self.children, id, incarnation) else {
+        let Some(child) = self.children.present(id, incarnation) else {
             return;
         };
         let farewell = word == LastWord::Farewell;
@@ -82,7 +80,7 @@ impl Supervisor {
     }
 
     pub(super) fn died(&mut self, now: Now, id: &AgentId, incarnation: u64) {
-        if let Some(child) = present(&mut self.children, id, incarnation) {
+        if let Some(child) = self.children.present(id, incarnation) {
             let cause = child.cause_of_death();
             self.ended(now, id, cause);
         }
@@ -96,7 +94,7 @@ impl Supervisor {
         seq: u64,
         figures: Figures,
     ) {
-        let Some(child) = present(&mut self.children, id, incarnation) else {
+        let Some(child) = self.children.present(id, incarnation) else {
             return;
         };
         child.clear_suspicion();
@@ -118,7 +116,7 @@ impl Supervisor {
         failure_type: FailureType,
         message: String,
     ) {
-        let Some(child) = present(&mut self.children, id, incarnation) else {
+        let Some(child) = self.children.present(id, incarnation) else {
             return;
         };
         child.clear_suspicion();
@@ -330,7 +328,7 @@ impl Supervisor {
     pub(super) fn forget(&mut self, id: &AgentId, reason: String) -> Option<Child> {
         let mut child = self.children.remove(id)?;
         self.limiter.left(&child.config.agent_type);
-        self.schedule.set(id, child.scheduled, None);
+        self.schedule.set(&(child.number, id.clone()), child.scheduled, None);
         self.retired = self.retired.max(child.incarnation);
         self.out.terminated(id, &mut child, reason);
         Some(child)
@@ -339,8 +337,10 @@ impl Supervisor {
     pub(super) fn rearm(&mut self, id: &AgentId) {
         if let Some(child) = self.children.get_mut(id) {
             let due = child.due();
-            self.schedule.set(id, child.scheduled, due);
-            child.scheduled = due;
+            if due != child.scheduled {
+                self.schedule.set(&(child.number, id.clone()), child.scheduled, due);
+                child.scheduled = due;
+            }
         }
     }
 
@@ -353,15 +353,6 @@ impl Supervisor {
         ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
     }
 }
-/// The child with a process of that incarnation; nothing for a late notice.
-fn present<'a>(
-    children: &'a mut BTreeMap<AgentId, Child>,
-    id: &AgentId,
-    incarnation: u64,
-) -> Option<&'a mut Child> {
-    children.get_mut(id).filter(|child| child.incarnation == incarnation && child.has_process())
-}
-
 /// What a process said can be as large as its memory; what is told of it is not.
 fn cut(mut text: String) -> String {
     const MOST: usize = 1024;

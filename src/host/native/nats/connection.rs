@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::client::traits::Publisher;
@@ -81,11 +81,8 @@ struct State {
     errors_when_busy: AtomicBool,
     /// Reads the answers to requests, once there was one.
     inbox: OnceCell<JoinHandle<()>>,
-    /// When it was flushed last: how often the connection had broken, and how many messages had been
-    /// published.
-    flushed: Mutex<(u64, u64)>,
-    /// Messages that were taken.
-    taken: std::sync::atomic::AtomicU64,
+    /// How many messages had been taken when it was known last what became of them.
+    flushed: AtomicU64,
 }
 
 impl fmt::Debug for Inner {
@@ -364,7 +361,7 @@ impl NatsConnection {
         let Handle { shared, client, .. } = self.handle();
         let (counters, load) = (&shared.counters, shared.pending.load());
         let theirs = client.statistics();
-        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ConnectionStats {
             state: shared.state(),
             in_messages: theirs.in_messages.load(Ordering::Relaxed),
@@ -441,7 +438,12 @@ fn options(
 async fn leave(client: Client, shared: Arc<Shared>) {
     loop {
         shared.leave.notified().await;
-        let _ = tokio::time::timeout(NatsConnection::CLOSE_TIMEOUT, reconnect(&client)).await;
+        let pool = tokio::time::timeout(NatsConnection::CLOSE_TIMEOUT, client.server_pool()).await;
+        // Where there is no other, one stays for as long as one can.
+        if matches!(pool, Ok(Ok(pool)) if pool.len() > 1) {
+            let patience = NatsConnection::CLOSE_TIMEOUT * 2;
+            let _ = tokio::time::timeout(patience, reconnect(&client)).await;
+        }
     }
 }
 
@@ -471,7 +473,9 @@ impl Handle {
         data: &[u8],
     ) -> Result<(), NatsError> {
         self.check_open()?;
-        self.write(subject, reply, headers, data).await
+        self.write(subject, reply, headers, data).await?;
+        add(&self.shared.counters.taken, 1);
+        Ok(())
     }
 
     async fn write(
@@ -500,9 +504,7 @@ impl Handle {
             headers: map,
         };
         let sent = self.hand_over(self.client.publish_message(message)).await?;
-        sent.map_err(|error| self.publish_error(&error))?;
-        self.state.taken.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        sent.map_err(|error| self.publish_error(&error))
     }
 
     /// The payload, counted; waits for room while there is a connection.
@@ -585,7 +587,9 @@ impl Handle {
         many: bool,
     ) -> Result<Answers<'_>, NatsError> {
         self.check_open()?;
-        self.ask_even_so(subject, headers, data, many).await
+        let answers = self.ask_even_so(subject, headers, data, many).await?;
+        add(&self.shared.counters.taken, 1);
+        Ok(answers)
     }
 
     async fn ask_even_so(
@@ -636,21 +640,18 @@ impl Handle {
     }
 
     async fn flush(&self) -> Result<(), NatsError> {
-        let broken = || self.shared.counters.disconnects.load(Ordering::Relaxed);
-        let now = (broken(), self.state.taken.load(Ordering::Relaxed));
-        let before = *lock(&self.state.flushed);
-        let probed = self.probe().await;
-        let lost = NatsError::Disconnected { subject: "the flush".to_owned() };
-        *lock(&self.state.flushed) = (broken(), self.state.taken.load(Ordering::Relaxed));
-        match probed {
-            Err(NatsError::Disconnected { .. }) => Err(lost),
-            Err(error) => {
-                // Nothing is known of what was before.
-                *lock(&self.state.flushed) = before;
-                Err(error)
-            }
-            Ok(()) if broken() > before.0 && now.1 > before.1 => Err(lost),
-            Ok(()) => Ok(()),
+        let counters = &self.shared.counters;
+        let taken = counters.taken.load(Ordering::Relaxed);
+        match self.probe().await {
+            // Which has been told of then.
+            Ok(()) | Err(NatsError::Disconnected { .. }) => {}
+            // Nothing is known of what was before.
+            Err(error) => return Err(error),
+        }
+        let known = self.state.flushed.fetch_max(taken, Ordering::Relaxed);
+        match counters.taken_at_break.load(Ordering::Relaxed) > known {
+            true => Err(NatsError::Disconnected { subject: "the flush".to_owned() }),
+            false => Ok(()),
         }
     }
 }

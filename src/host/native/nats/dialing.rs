@@ -87,11 +87,6 @@ impl Dialing {
         }
     }
 
-    /// Whether there is another server than the one that is connected.
-    pub(super) fn has_other(&self) -> bool {
-        self.turns.len() > 1
-    }
-
     /// There is no connection: what now? `known` are the servers that there are by now, those of the
     /// config and those that servers told of.
     pub(super) fn next(&mut self, now: Instant, known: &[&str]) -> Turn {
@@ -196,10 +191,8 @@ mod tests {
     fn servers_that_are_told_of_are_tried_and_go_again() {
         let mut dialing = dialing(&["a"], None, true);
         assert_eq!(dials(&mut dialing, at(0), &["a"]).0, "a");
-        assert!(!dialing.has_other());
         dialing.connected(at(1));
         assert_eq!(dials(&mut dialing, at(2000), &["a", "b", "c"]).0, "b");
-        assert!(dialing.has_other());
         assert_eq!(dials(&mut dialing, at(2000), &["a", "b", "c"]).0, "c");
         assert_eq!(dials(&mut dialing, at(2000), &["a", "b", "c"]).0, "a");
         assert_eq!(dials(&mut dialing, at(2000), &["a", "c"]).0, "c");

@@ -33,6 +33,7 @@
 //! # What it leaves open
 //! - How many PINGs may be unanswered: 2.
 //! - Headers of a WebSocket's upgrade request; servers that are told of over WebSocket.
+//! - Servers that join a cluster later: a server tells of those that it knows when one connects.
 //! - The order of different headers of a message that comes.
 //! - Messages that the server sends between a drain and its word on it.
 //!

@@ -53,7 +53,7 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     /// Why there are no answers to requests: the server permits no inbox.
     pub(super) inbox_denied: Mutex<Option<String>>,
-    /// The server is about to go, and another is known.
+    /// The server is about to go.
     pub(super) leave: Notify,
     pub(super) statistics: OnceLock<Arc<Statistics>>,
     started: Clock,
@@ -81,7 +81,9 @@ struct Subscriptions {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) connects: AtomicU64,
-    pub(super) disconnects: AtomicU64,
+    /// Messages that were taken; and how many they were when a connection broke last.
+    pub(super) taken: AtomicU64,
+    pub(super) taken_at_break: AtomicU64,
     pub(super) failed_attempts: AtomicU64,
     pub(super) requests: AtomicU64,
     pub(super) dropped_messages: AtomicU64,
@@ -162,17 +164,24 @@ impl Shared {
 
     /// There will be no more connection.
     pub(super) fn close(&self, reason: &str) {
-        let closes = self.link.send_if_modified(|link| {
-            let closes = !matches!(link, Link::Closed(_));
-            if closes {
-                *link = Link::Closed(reason.to_owned());
-            }
-            closes
-        });
-        if closes {
+        let event = Event::Closed { reason: reason.to_owned() };
+        let is_open = |link: &Link| !matches!(link, Link::Closed(_));
+        if self.change(is_open, Link::Closed(reason.to_owned()), event) {
             self.requests.closed(reason);
-            self.tell(Event::Closed { reason: reason.to_owned() });
         }
+    }
+
+    /// Goes over to `next` if it is as `from` says, and tells of it. Who sees one of the two sees the
+    /// other, since nobody can look in between.
+    fn change(&self, from: impl Fn(&Link) -> bool, next: Link, event: Event) -> bool {
+        self.link.send_if_modified(|link| {
+            let changes = from(link);
+            if changes {
+                *link = next;
+                self.tell(event);
+            }
+            changes
+        })
     }
 
     /// What async-nats asks before each attempt to connect.
@@ -243,11 +252,8 @@ impl Shared {
             async_nats::Event::Connected => self.connected(),
             async_nats::Event::Disconnected => self.disconnected(),
             async_nats::Event::LameDuckMode => {
-                let has_other = self.dial().dialing.has_other();
                 self.tell(Event::LameDuck { server: self.server() });
-                if has_other {
-                    self.leave.notify_one();
-                }
+                self.leave.notify_one();
             }
             async_nats::Event::ServerError(error) => {
                 let text = match error {
@@ -268,29 +274,16 @@ impl Shared {
         self.dial().dialing.connected(now);
         let reconnects = self.counters.connects.fetch_add(1, Ordering::Relaxed);
         *lock(&self.inbox_denied) = None;
-        let is_new = self.link.send_if_modified(|link| {
-            let is_open = !matches!(link, Link::Closed(_));
-            if is_open {
-                *link = Link::Up;
-            }
-            is_open
-        });
-        if is_new {
-            self.tell(Event::Connected { server: self.server(), reconnects });
-        }
+        let event = Event::Connected { server: self.server(), reconnects };
+        self.change(|link| !matches!(link, Link::Closed(_)), Link::Up, event);
     }
 
     fn disconnected(&self) {
-        add(&self.counters.disconnects, 1);
-        self.link.send_if_modified(|link| {
-            let is_up = *link == Link::Up;
-            if is_up {
-                *link = Link::Down;
-            }
-            is_up
-        });
+        let taken = self.counters.taken.load(Ordering::Relaxed);
+        self.counters.taken_at_break.store(taken, Ordering::Relaxed);
+        let event = Event::Disconnected { server: self.server() };
+        self.change(|link| *link == Link::Up, Link::Down, event);
         self.requests.disconnected();
-        self.tell(Event::Disconnected { server: self.server() });
     }
 
     fn server_error(&self, text: &str) {
