@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rust_wasm_lunatic_nats::{
-    AgentConfig, AgentId, Message, send_message_to_agent, shutdown_agent, spawn_single_agent,
+    send_message_to_agent, shutdown_agent, spawn_single_agent, AgentConfig, AgentId, Message,
 };
 
 pub async fn hybrid_messaging_example(url: &str) -> Result<(), Box<dyn std::error::Error>> {

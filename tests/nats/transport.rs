@@ -13,6 +13,8 @@ use rust_wasm_lunatic_nats::{AgentId, NatsConfig, Transport};
 use serde_json::{Value, json};
 use support::until;
 
+// Formatted with the examples, which are of another edition.
+#[rustfmt::skip]
 #[path = "../../examples/seed_hybrid.rs"]
 #[allow(dead_code, unreachable_pub, reason = "its main is for who runs it")]
 mod seed_hybrid;

@@ -12,6 +12,10 @@ pub(in crate::host) const NATS: NatsClient = super::nats::CLIENT;
 /// What is said of a file that cannot be found.
 pub(in crate::host) const ABOUT_FILES: &str = "";
 
+/// How one starts a node.
+pub(in crate::host) const START_A_NODE: &str =
+    "cargo run -- node, or scripts/run node under Lunatic";
+
 /// What the agents of the demo are.
 pub(in crate::host) const AGENTS_ARE: &str = "each a task of its own";
 

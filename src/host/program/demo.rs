@@ -405,7 +405,7 @@ impl Show {
         for (word, count) in counts.top(10) {
             println!("  {count:9}  {word}");
         }
-        println!("start a node of your own:  scripts/run node");
+        println!("start a node of your own:  {}", host::START_A_NODE);
         if lost == 0 {
             let left_out = match NOT_CONTAINED.is_empty() {
                 true => String::new(),

@@ -20,6 +20,9 @@ pub(in crate::host) const NATS: NatsClient = NatsClient::WEBSOCKET;
 pub(in crate::host) const ABOUT_FILES: &str = "; under Lunatic it has to lie below the current \
     directory, or below one that `lunatic run --dir` names (scripts/run does that)";
 
+/// How one starts a node.
+pub(in crate::host) const START_A_NODE: &str = "scripts/run node";
+
 /// What the agents of the demo are.
 pub(in crate::host) const AGENTS_ARE: &str = "each in a WebAssembly sandbox of its own";
 
