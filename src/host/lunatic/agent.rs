@@ -29,6 +29,7 @@ use crate::message::{
     decode_payload, encode_error, parse_agent_input, ErrorCode, Headers, Message, NatsMessage,
     Subject, WireError,
 };
+use crate::node::read_remote_answer;
 use crate::supervision::{FailureType, Figures, HandlingTimes, PreviousFailure};
 use crate::time::Instant;
 
@@ -551,18 +552,5 @@ fn remote_answer(
         Err(NatsError::TimedOut { .. }) => return Err(RequestError::Timeout { agent, timeout }),
         Err(error) => return Err(SendError::Nats(error.to_string()).into()),
     };
-    match serde_json::from_slice::<Message>(&body) {
-        Ok(message) => Ok(message.payload),
-        Err(_) => {
-            let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-            let told = |field| answer.get("Err")?.get(field)?.as_str();
-            let message = told("message").unwrap_or("its answer cannot be read").to_owned();
-            // As for an agent of this node.
-            Err(match told("code").unwrap_or_default() {
-                "unknown_agent" => SendError::UnknownAgent(agent).into(),
-                "agent_restarting" => SendError::AgentRestarting(agent).into(),
-                _ => RequestError::Failed { agent, message },
-            })
-        }
-    }
+    read_remote_answer(&agent, &body)
 }

@@ -13,9 +13,9 @@ use super::sys::{self, Pid, Received};
 use super::timer::Timer;
 use crate::log_line::OnceAMinute;
 use crate::message::write_event;
+use crate::node::log_alert;
 use crate::supervision::{
-    AlertConfig, AlertState, DetectionConfig, FailureSeverity, SupervisionEventProcessor,
-    SupervisionFinding,
+    AlertConfig, DetectionConfig, FailureSeverity, SupervisionEventProcessor,
 };
 use crate::time::Instant;
 
@@ -174,21 +174,6 @@ impl Events {
             self.lost.one_more(clock::now(), &error.to_string());
         }
     }
-}
-
-/// One line for each alert, unless the supervisor has logged what it tells.
-fn log_alert(finding: &SupervisionFinding) {
-    let SupervisionFinding::Alert(alert) = finding else { return };
-    if alert.is_single_event() {
-        return;
-    }
-    let (key, message) = (alert.key.as_str(), alert.message.as_str());
-    let (level, over) = match (alert.state, alert.severity) {
-        (AlertState::Resolved, _) => (log::Level::Info, "over: "),
-        (_, FailureSeverity::Critical) => (log::Level::Error, ""),
-        _ => (log::Level::Warn, ""),
-    };
-    log::log!(level, alert = key; "{over}{message}");
 }
 
 /// Counts events that NATS did not take, and says so at most once a minute.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::observed::Observed;
 use super::sys::{self, Pid, Received};
-use crate::supervision::{ChildSpec, FailureSeverity, FailureType, Figures, SupervisorSpec};
+use crate::supervision::{FailureSeverity, FailureType, Figures};
 use crate::text::utf8;
 
 /// The first byte of an answer; the first variant of each mail enum is held free for it.
@@ -166,38 +166,6 @@ pub(crate) enum Ask<'a> {
     /// Stop every agent. Answered when none is left, or the grace is over and the rest is killed;
     /// asked again meanwhile, it can only shorten the grace.
     StopAll { grace_ms: u64 },
-}
-
-/// What can be done with declared trees.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum TreeCommand {
-    StartSupervisor {
-        spec: SupervisorSpec,
-    },
-    StopSupervisor {
-        id: String,
-        grace: Duration,
-    },
-    StartChild {
-        supervisor: String,
-        child: ChildSpec,
-    },
-    TerminateChild {
-        supervisor: String,
-        child: String,
-    },
-    RestartChild {
-        supervisor: String,
-        child: String,
-    },
-    DeleteChild {
-        supervisor: String,
-        child: String,
-    },
-    /// Answered with `ChildCounts`, as JSON.
-    CountChildren {
-        supervisor: String,
-    },
 }
 
 /// An answer: bytes whose meaning the asker knows, or an error of the wire contract.

@@ -13,12 +13,9 @@ use super::connection::{self, ConnectionStart};
 use super::gateway;
 use super::local::LocalSender;
 use super::logger;
-use super::mail::{
-    self, Answer, Ask, EventsMail, MainMail, NoAnswer, SupervisorMail, TreeCommand, Waiter,
-};
+use super::mail::{self, Answer, Ask, EventsMail, MainMail, NoAnswer, SupervisorMail, Waiter};
 use super::names::{self, Lookup};
 use super::root::{self, RootStart};
-use super::supervisor::AllStopped;
 use super::surroundings;
 use super::sys::{self, Permissions, Pid, Received};
 use crate::agent::{Agent, AgentConfig, AgentId, Echo, State, Text};
@@ -28,6 +25,7 @@ use crate::log_line::Speaker;
 use crate::message::{
     decode_payload, AgentPage, AgentSummary, NodeSummary, Spawned, SystemMessage,
 };
+use crate::node::{AllStopped, TreeCommand};
 use crate::supervision::{ChildCounts, ChildSpec, SupervisorSpec};
 use crate::time::Instant;
 

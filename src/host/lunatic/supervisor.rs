@@ -1,7 +1,7 @@
 //! The agent supervisor's process: drives the pure engine of [`crate::supervision`], spawns and
 //! kills, and answers what is asked about agents. It decides nothing itself.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use super::clock;
 use super::connection;
 use super::logger;
 use super::mail::{
-    self, AgentMail, AgentStart, Answer, Ask, EventsMail, SupervisorMail, TreeCommand, Waiter, Word,
+    self, AgentMail, AgentStart, Answer, Ask, EventsMail, SupervisorMail, Waiter, Word,
 };
 use super::names::{self, Part};
 use super::observed::Observed;
@@ -20,14 +20,11 @@ use super::spares::{self, Spares};
 use super::sys::{self, Permissions, Pid, Received};
 use super::timer::Timer;
 use crate::agent::{AgentConfig, AgentId};
-use crate::config::{unknown_type, SupervisionConfig};
-use crate::message::{
-    AgentCommand, AgentEvent, AgentStatus, ErrorCode, NodeCounters, NodeSummary, Spawned, Stopped,
-    WireError,
-};
+use crate::config::SupervisionConfig;
+use crate::message::{AgentEvent, AgentStatus, ErrorCode, Spawned, WireError};
+use crate::node::{log_failure, Roster, StopAll, TreeDone};
 use crate::supervision::{
-    FailureSeverity, Input, LastWord, Now, Output, PreviousFailure, StartError, SupervisionEvent,
-    Supervisor, SupervisorSpec, TreeError,
+    Input, LastWord, Now, Output, PreviousFailure, SupervisionEvent, Supervisor, SupervisorSpec,
 };
 use crate::time::Instant;
 
@@ -77,7 +74,7 @@ struct Child {
 struct SupervisorHost {
     start: SupervisorStart,
     types: HashMap<String, u32>,
-    engine: Supervisor,
+    roster: Roster,
     children: HashMap<AgentId, Child>,
     /// Whose death a link's tag tells of.
     links: HashMap<i64, (AgentId, u64)>,
@@ -85,76 +82,38 @@ struct SupervisorHost {
     /// Who waits for the outcome of a first spawn.
     spawning: HashMap<AgentId, Waiter>,
     /// Who waits until there is no agent left.
-    stopping: Option<Stopping>,
-    draining: bool,
+    stopping: Option<StopAll<Waiter>>,
     /// The events process, if anybody listens to it.
     listened: Part,
     connection: Part,
     timer: Timer,
-    started_at: Instant,
-}
-
-/// The stop of all agents.
-struct Stopping {
-    /// At most [`Self::MAX_WAITERS`].
-    waiters: Vec<Waiter>,
-    grace: Duration,
-    /// When it is answered in any case.
-    deadline: Instant,
-    stopped: u64,
-    killed: BTreeSet<AgentId>,
-}
-
-impl Stopping {
-    /// Who stops a node is one process, and at most a few more that attached themselves.
-    const MAX_WAITERS: usize = 16;
-    /// How long the dead may take to be noticed when the grace is over. Between a kill and the
-    /// death lies a yield of the process; what takes time is to tell of thousands of them.
-    const TO_DIE: Duration = Duration::from_secs(5);
-}
-
-/// How the agents of a node ended: the answer to [`Ask::StopAll`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct AllStopped {
-    /// Agents that stopped within the grace.
-    pub(super) stopped: u64,
-    /// Agents that had to be killed.
-    pub(super) killed: u64,
-    /// The first of those, in the order of their ids: at most [`Self::MAX_NAMED`].
-    pub(super) killed_agents: Vec<AgentId>,
-}
-
-impl AllStopped {
-    /// More names than that would make the node's last line one that nobody can read: all of them
-    /// are in the log.
-    pub(super) const MAX_NAMED: usize = 100;
 }
 
 impl SupervisorHost {
     fn new(start: SupervisorStart) -> Self {
         let config = start.supervision.supervisor(start.max_agents);
-        let now = clock::now();
+        let engine = Supervisor::new(config, u64::from_le_bytes(clock::random()))
+            .unwrap_or_else(|error| panic!("{error}"));
+        let names = start.types.iter().map(|(name, _)| name.clone()).collect();
+        let node_id = start.node_id.as_str();
         let mut host = Self {
+            roster: Roster::new(node_id, "lunatic", names, engine, clock::now()),
             types: start.types.iter().cloned().collect(),
-            engine: Supervisor::new(config, u64::from_le_bytes(clock::random()))
-                .unwrap_or_else(|error| panic!("{error}")),
             children: HashMap::new(),
             links: HashMap::new(),
             spares: Spares::default(),
             spawning: HashMap::new(),
             stopping: None,
-            draining: false,
             listened: Part::new(names::LISTENED),
             connection: Part::new(names::CONNECTION),
             timer: Timer::default(),
-            started_at: now,
             start,
         };
         // After a death of this process its agents are gone with it, and so is their input.
         host.tell_connection(&connection::Mail::ForgetAgents);
         for tree in std::mem::take(&mut host.start.trees) {
             // The config was checked as a whole before anything was started.
-            if let Err(error) = host.engine.start_supervisor(clock::both(), tree) {
+            if let Err(error) = host.roster.engine().start_supervisor(clock::both(), tree) {
                 log::error!("a declared tree is not started: {error}");
             }
         }
@@ -164,7 +123,7 @@ impl SupervisorHost {
     /// Does what the engine decided.
     fn work(&mut self) {
         loop {
-            match self.engine.poll_output() {
+            match self.roster.engine().poll_output() {
                 Output::Spawn { id, incarnation, config, is_new, previous } => {
                     if self.spawn(&id, incarnation, &config, previous.as_ref())
                         && is_new
@@ -185,7 +144,7 @@ impl SupervisorHost {
                     self.tell(&id, incarnation, &AgentMail::Ping { seq, sent_us });
                 }
                 Output::Event(event) => {
-                    self.log_failure(&event);
+                    log_failure(&event, self.stopping.is_some());
                     self.publish_supervision(&event);
                 }
                 Output::AgentEvent(event) => {
@@ -195,7 +154,7 @@ impl SupervisorHost {
                 Output::StartRefused { id, reason, .. } => self.start_refused(&id, &reason),
                 Output::Removed { id, killed, .. } => self.removed(&id, killed),
                 Output::Wait(deadline) => {
-                    let stop = self.stopping.as_ref().map(|stopping| stopping.deadline);
+                    let stop = self.stopping.as_ref().map(StopAll::deadline);
                     let next = [deadline, stop].into_iter().flatten().min();
                     self.timer.arm(next, || SupervisorMail::Tick);
                     return;
@@ -217,7 +176,7 @@ impl SupervisorHost {
         match mail {
             SupervisorMail::Reply => {}
             SupervisorMail::Started { id: agent, incarnation } => {
-                self.engine.handle(now, Input::Started { id: id(agent), incarnation });
+                self.roster.engine().handle(now, Input::Started { id: id(agent), incarnation });
             }
             SupervisorMail::LastWord { id: agent, incarnation, word } => {
                 let word = last_word(word);
@@ -225,22 +184,26 @@ impl SupervisorHost {
                     // A normal return is silent on links: this is all that comes.
                     self.forget(&id(agent), incarnation);
                 }
-                self.engine.handle(now, Input::LastWord { id: id(agent), incarnation, word });
+                self.roster
+                    .engine()
+                    .handle(now, Input::LastWord { id: id(agent), incarnation, word });
             }
             SupervisorMail::Pong { id: agent, incarnation, seq, figures } => {
-                self.engine.handle(now, Input::Pong { id: id(agent), incarnation, seq, figures });
+                self.roster
+                    .engine()
+                    .handle(now, Input::Pong { id: id(agent), incarnation, seq, figures });
             }
             SupervisorMail::HandlerFailed { id: agent, incarnation, failure_type, message } => {
                 let message = message.to_owned();
                 let failed =
                     Input::HandlerFailed { id: id(agent), incarnation, failure_type, message };
-                self.engine.handle(now, failed);
+                self.roster.engine().handle(now, failed);
             }
             SupervisorMail::Ask { waiter, ask } => self.ask(now, waiter, ask),
             SupervisorMail::ConnectionStarted => self.subscribe_all(),
             SupervisorMail::Tick => {
                 self.timer.fired(now.at);
-                self.engine.handle(now, Input::Tick);
+                self.roster.engine().handle(now, Input::Tick);
                 self.end_of_grace(now.at);
             }
             SupervisorMail::Spare { pid, memory_mb } => self.spares.ready(Pid(pid), memory_mb),
@@ -257,7 +220,7 @@ impl SupervisorHost {
             return self.spares.link_died(tag);
         };
         self.forget(&id, incarnation);
-        self.engine.handle(clock::both(), Input::Died { id, incarnation });
+        self.roster.engine().handle(clock::both(), Input::Died { id, incarnation });
     }
 
     /// A process is gone.
@@ -280,26 +243,24 @@ impl SupervisorHost {
                 Err(error) => Err(error),
             },
             Ask::Stop { id } => {
-                let stopped = self.stop(now, id);
+                let stopped = self.roster.stop(now, &AgentId(id.to_owned()));
                 // The agent is told before who asked is: what that one sends it from now on is
                 // behind the word to stop.
                 self.work();
-                stopped
+                stopped.map(|stopped| to_json(&stopped))
             }
-            Ask::Status { id: None } => Ok(to_json(&self.summary(now.at))),
+            Ask::Status { id: None } => Ok(to_json(&self.roster.summary(now.at))),
             Ask::Status { id: Some(id) } => {
-                let id = AgentId(id.to_owned());
-                let summary = self.engine.summary(now.at, &id);
-                summary.map(|s| to_json(&s)).ok_or_else(|| WireError::unknown_agent(&id))
+                let summary = self.roster.agent(now.at, &AgentId(id.to_owned()));
+                summary.map(|summary| to_json(&summary))
             }
             Ask::List { after, limit } => {
                 let after = after.map(|id| AgentId(id.to_owned()));
-                let limit = (limit as usize).clamp(1, AgentCommand::MAX_PAGE);
-                Ok(to_json(&self.engine.page(now.at, after.as_ref(), limit)))
+                Ok(to_json(&self.roster.page(now.at, after.as_ref(), limit as usize)))
             }
             Ask::Tree { command } => self.tree(now, command),
             Ask::Drain => {
-                self.draining = true;
+                self.roster.drain();
                 Ok(to_json(&json!({ "node_id": self.start.node_id })))
             }
             Ask::StopAll { grace_ms } => return self.stop_all(now, waiter, grace_ms),
@@ -311,106 +272,18 @@ impl SupervisorHost {
     }
 
     fn start(&mut self, now: Now, config: &str, declared: bool) -> Result<AgentId, WireError> {
-        let mut config: AgentConfig = serde_json::from_str(config)
+        let config = serde_json::from_str(config)
             .map_err(|error| WireError::bad_shape(error.to_string()))?;
-        self.takes_agents()?;
-        if config.id.as_str().is_empty() {
-            config.id = AgentId::new();
-        }
-        if !self.types.contains_key(&config.agent_type) {
-            let error = self.unknown_type(&config.agent_type);
-            return Err(error);
-        }
-        let id = config.id.clone();
-        let started = match declared {
-            true => self.engine.start_declared(now, config),
-            false => self.engine.start(now, config),
-        };
-        started.map_err(start_error)?;
-        Ok(id)
+        self.roster.start(now, config, declared, AgentId::new)
     }
 
     fn tree(&mut self, now: Now, command: &[u8]) -> Result<Vec<u8>, WireError> {
-        let command: TreeCommand = postcard::from_bytes(command)
+        let command = postcard::from_bytes(command)
             .map_err(|error| WireError::bad_shape(error.to_string()))?;
-        let agents = match &command {
-            TreeCommand::StartSupervisor { spec } => spec.agents(),
-            TreeCommand::StartChild { child, .. } => child.agents(),
-            _ => Vec::new(),
-        };
-        if let Some(agent) = agents.iter().find(|agent| !self.types.contains_key(&agent.agent_type))
-        {
-            return Err(self.unknown_type(&agent.agent_type));
-        }
-        let starts = matches!(
-            command,
-            TreeCommand::StartSupervisor { .. }
-                | TreeCommand::StartChild { .. }
-                | TreeCommand::RestartChild { .. }
-        );
-        if starts {
-            self.takes_agents()?;
-        }
-        let engine = &mut self.engine;
-        let done = match command {
-            TreeCommand::StartSupervisor { spec } => engine.start_supervisor(now, spec),
-            TreeCommand::StopSupervisor { id, grace } => engine.stop_supervisor(now, &id, grace),
-            TreeCommand::StartChild { supervisor, child } => {
-                engine.start_child(now, &supervisor, child)
-            }
-            TreeCommand::TerminateChild { supervisor, child } => {
-                engine.terminate_child(now, &supervisor, &child)
-            }
-            TreeCommand::RestartChild { supervisor, child } => {
-                engine.restart_child(now, &supervisor, &child)
-            }
-            TreeCommand::DeleteChild { supervisor, child } => {
-                engine.delete_child(now, &supervisor, &child)
-            }
-            TreeCommand::CountChildren { supervisor } => {
-                let counts = engine.count_children(&supervisor).map_err(tree_error)?;
-                return Ok(to_json(&counts));
-            }
-        };
-        done.map_err(tree_error)?;
-        Ok(to_json(&()))
-    }
-
-    fn takes_agents(&self) -> Result<(), WireError> {
-        if !self.draining {
-            return Ok(());
-        }
-        let doing = if self.stopping.is_some() { "stopping" } else { "draining" };
-        let text = format!("the node is {doing} and takes no new agents");
-        Err(WireError::new(ErrorCode::Capacity, text))
-    }
-
-    fn unknown_type(&self, name: &str) -> WireError {
-        let known: Vec<&str> = self.types.keys().map(String::as_str).collect();
-        WireError::new(ErrorCode::UnknownType, unknown_type(name, &known))
-    }
-
-    fn stop(&mut self, now: Now, id: &str) -> Result<Vec<u8>, WireError> {
-        let id = AgentId(id.to_owned());
-        self.engine.stop(now, &id).map_err(|_| WireError::unknown_agent(&id))?;
-        Ok(to_json(&Stopped { agent_id: id }))
-    }
-
-    fn summary(&self, now: Instant) -> NodeSummary {
-        NodeSummary {
-            node_id: self.start.node_id.clone(),
-            host: "lunatic".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            agents: self.engine.len() as u64,
-            by_status: self.engine.by_status(),
-            draining: self.draining,
-            counters: NodeCounters {
-                uptime_ms: (now - self.started_at).as_millis() as u64,
-                restarts: self.engine.restarts(),
-                refused_starts: self.engine.refused_starts(),
-                ..NodeCounters::default()
-            },
-        }
+        Ok(match self.roster.tree(now, command)? {
+            TreeDone::Done => to_json(&()),
+            TreeDone::Counts(counts) => to_json(&counts),
+        })
     }
 
     /// Whether there is a process now.
@@ -429,7 +302,7 @@ impl SupervisorHost {
             }
             Err(reason) => {
                 let refused = Input::SpawnRefused { id: id.clone(), incarnation, reason };
-                self.engine.handle(clock::both(), refused);
+                self.roster.engine().handle(clock::both(), refused);
                 false
             }
         }
@@ -503,7 +376,7 @@ impl SupervisorHost {
         if killed {
             self.overran(id);
         } else if let Some(stopping) = self.stopping.as_mut() {
-            stopping.stopped += 1;
+            stopping.stopped();
         }
         self.all_stopped();
     }
@@ -524,7 +397,7 @@ impl SupervisorHost {
             _ => {
                 self.forget(id, incarnation);
                 let died = Input::Died { id: id.clone(), incarnation };
-                self.engine.handle(clock::both(), died);
+                self.roster.engine().handle(clock::both(), died);
             }
         }
     }
@@ -536,62 +409,34 @@ impl SupervisorHost {
     /// While all are being stopped: an agent did not in time.
     fn overran(&mut self, id: &AgentId) {
         let Some(stopping) = self.stopping.as_mut() else { return };
-        if stopping.killed.insert(id.clone()) {
-            let grace = stopping.grace.as_millis();
+        if stopping.overran(id) {
+            let grace = stopping.grace().as_millis();
             log::warn!(agent = id.as_str(); "did not stop within {grace} ms and was killed");
-        }
-    }
-
-    /// What an operator without NATS has to know: an agent died, or was given up.
-    fn log_failure(&self, event: &SupervisionEvent) {
-        if let SupervisionEvent::Escalation { supervisor_id, reason, .. } = event {
-            return log::error!(supervisor = supervisor_id.as_str(); "gave up: {reason}");
-        }
-        let SupervisionEvent::Failure { agent_id, incarnation, severity, context, .. } = event
-        else {
-            return;
-        };
-        let (agent, incarnation) = (agent_id.as_str(), *incarnation);
-        match severity {
-            FailureSeverity::Low | FailureSeverity::Medium => {}
-            FailureSeverity::Critical => {
-                log::error!(agent, incarnation; "given up: {context}");
-            }
-            // The node's last line counts it with those that ended as they were told.
-            FailureSeverity::High if self.stopping.is_some() => {
-                log::warn!(agent, incarnation; "died while it was stopped: {context}");
-            }
-            FailureSeverity::High => log::warn!(agent, incarnation; "died: {context}"),
         }
     }
 
     fn stop_all(&mut self, now: Now, waiter: Waiter, grace_ms: u64) {
         let grace = Duration::from_millis(grace_ms);
-        let deadline = now.at + grace + Stopping::TO_DIE;
         match self.stopping.as_mut() {
             None => {
-                self.draining = true;
-                let (waiters, killed) = (vec![waiter], BTreeSet::new());
-                self.stopping = Some(Stopping { waiters, grace, deadline, stopped: 0, killed });
+                self.roster.stopping();
+                self.stopping = Some(StopAll::new(now.at, grace, waiter));
             }
             Some(stopping) => {
-                if !stopping.waiters.contains(&waiter) {
-                    if stopping.waiters.len() >= Stopping::MAX_WAITERS {
-                        let text = format!(
-                            "the node is stopping, and {} processes wait for it already",
-                            Stopping::MAX_WAITERS
+                if !stopping.waiters().contains(&waiter) {
+                    if let Err((waiter, error)) = stopping.join(waiter) {
+                        return refuse(
+                            waiter,
+                            &WireError::new(ErrorCode::Capacity, error.to_string()),
                         );
-                        return refuse(waiter, &WireError::new(ErrorCode::Capacity, text));
                     }
-                    stopping.waiters.push(waiter);
                 }
-                if deadline < stopping.deadline {
+                if stopping.shorten(now.at, grace) {
                     log::info!("the agents have only {grace_ms} ms more to stop");
-                    (stopping.grace, stopping.deadline) = (grace, deadline);
                 }
             }
         }
-        self.engine.stop_all(now, grace);
+        self.roster.engine().stop_all(now, grace);
         // Those without a process are removed at once, and count.
         self.work();
         // A node without agents is stopped at once.
@@ -600,7 +445,7 @@ impl SupervisorHost {
 
     /// Nobody waits longer than that for a death that is not noticed.
     fn end_of_grace(&mut self, now: Instant) {
-        if self.stopping.as_ref().is_none_or(|stopping| stopping.deadline > now) {
+        if self.stopping.as_ref().is_none_or(|stopping| stopping.deadline() > now) {
             return;
         }
         let left: Vec<_> =
@@ -613,16 +458,15 @@ impl SupervisorHost {
     }
 
     fn all_stopped(&mut self) {
-        if self.stopping.is_some() && self.engine.is_empty() {
+        if self.stopping.is_some() && self.roster.decided().is_empty() {
             self.answer_stopping();
         }
     }
 
     fn answer_stopping(&mut self) {
-        let Some(Stopping { waiters, stopped, killed, .. }) = self.stopping.take() else { return };
-        let count = killed.len() as u64;
-        let killed_agents = killed.into_iter().take(AllStopped::MAX_NAMED).collect();
-        let done = to_json(&AllStopped { stopped, killed: count, killed_agents });
+        let Some(stopping) = self.stopping.take() else { return };
+        let (waiters, done) = stopping.finish();
+        let done = to_json(&done);
         for waiter in waiters {
             mail::answer(waiter, &Answer::Ok(&done));
         }
@@ -634,17 +478,8 @@ impl SupervisorHost {
 
     fn subscribe_all(&mut self) {
         let ids: Vec<AgentId> =
-            self.engine.ids().filter(|id| self.takes_input(id)).cloned().collect();
+            self.roster.decided().ids().filter(|id| self.roster.takes_input(id)).cloned().collect();
         ids.iter().for_each(|id| self.subscribe(id));
-    }
-
-    /// Whether NATS is to reach an agent: not one that has failed, or was told to stop.
-    fn takes_input(&self, id: &AgentId) -> bool {
-        use AgentStatus::{Created, Failed, Stopping, Terminated};
-        let enabled = self.engine.agent_config(id).is_some_and(|config| config.nats_enabled);
-        let ends =
-            matches!(self.engine.status(id), Some((Created | Stopping | Terminated | Failed, _)));
-        enabled && !ends
     }
 
     fn tell_connection(&mut self, mail: &connection::Mail<'_>) {
@@ -713,31 +548,8 @@ fn last_word(word: Word<'_>) -> LastWord {
     }
 }
 
-fn start_error(error: StartError) -> WireError {
-    let code = match &error {
-        StartError::Exists { .. } => ErrorCode::Exists,
-        StartError::Capacity { .. }
-        | StartError::TypeCapacity { .. }
-        | StartError::SpawnRate { .. } => ErrorCode::Capacity,
-        StartError::Invalid(invalid) => return invalid.clone().into(),
-    };
-    WireError::new(code, error.to_string())
-}
-
 fn unwritable(error: serde_json::Error) -> String {
     error.to_string()
-}
-
-fn tree_error(error: TreeError) -> WireError {
-    let code = match &error {
-        TreeError::Agent { error: start, .. } => start_error(start.clone()).code,
-        TreeError::Exists(_) | TreeError::Running(_) => ErrorCode::Exists,
-        TreeError::TooMany | TreeError::TooDeep { .. } => ErrorCode::Capacity,
-        TreeError::UnknownSupervisor(_) | TreeError::UnknownChild { .. } => ErrorCode::UnknownAgent,
-        TreeError::NotRunning(_) | TreeError::Restarting(_) => ErrorCode::AgentRestarting,
-        TreeError::Invalid { .. } => ErrorCode::BadShape,
-    };
-    WireError::new(code, error.to_string())
 }
 
 /// Our own types can always be written as JSON.
