@@ -22,6 +22,9 @@ pub async fn hybrid_messaging_example(url: &str) -> Result<(), Box<dyn std::erro
     };
     let distributed_message = r#"{"from":"local_agent","task":"done"}"#;
 
+    // A build without NATS has no use for it.
+    let _ = url;
+
     // Local communication (fast)
     let local_agent = spawn_single_agent(local_config)?;
     send_message_to_agent(&local_agent, local_message);
