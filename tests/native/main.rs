@@ -13,6 +13,7 @@ mod deaths;
 mod health;
 #[path = "../shared/messages.rs"]
 mod messages;
+mod nats;
 #[path = "../shared/state.rs"]
 mod state;
 #[path = "../shared/stop.rs"]

@@ -17,6 +17,8 @@ struct Sink;
 
 static SINK: Sink = Sink;
 static JSON: AtomicBool = AtomicBool::new(false);
+/// Whether the process logs by this one.
+static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 /// Who runs on a thread.
 #[derive(Clone, Debug)]
@@ -34,7 +36,10 @@ thread_local! {
 /// own keeps it. A second node of the process changes level and format for both.
 pub(super) fn install(config: &NodeConfig) {
     JSON.store(config.log_format == LogFormat::Json, Ordering::Relaxed);
-    if log::set_logger(&SINK).is_ok() || std::ptr::addr_eq(log::logger(), &SINK) {
+    if log::set_logger(&SINK).is_ok() {
+        INSTALLED.store(true, Ordering::Relaxed);
+    }
+    if INSTALLED.load(Ordering::Relaxed) {
         log::set_max_level(config.log_level);
     }
 }

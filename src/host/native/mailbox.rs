@@ -245,6 +245,9 @@ impl Mailbox {
     }
 }
 
+/// So many mails have room in a mailbox without asking for memory: 8 KB.
+const KEPT: usize = 64;
+
 /// The agent's own end.
 #[derive(Debug)]
 pub(super) struct Receiver {
@@ -270,6 +273,12 @@ impl Receiver {
                     return Poll::Pending;
                 }
                 mem::swap(&mut state.waiting, &mut self.taken);
+                // A burst is not to hold its room for ever: the next few messages, and each health
+                // check is one, give it back.
+                let wanted = KEPT.max(2 * self.taken.len());
+                if state.waiting.capacity() > 2 * wanted {
+                    state.waiting.shrink_to(wanted);
+                }
                 (state.messages, state.bytes) = (0, 0);
                 let was_short = mem::take(&mut state.is_short);
                 drop(state);
@@ -287,5 +296,114 @@ impl Receiver {
         let mut left = mem::take(&mut self.taken);
         left.append(&mut self.mailbox.close());
         left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ping(seq: u64) -> Mail {
+        Mail::Ping { seq, sent: Instant::START }
+    }
+
+    fn letter(size: usize) -> Mail {
+        let (from, payload) = (AgentId::external(), Value::Null);
+        Mail::Letter(Letter { from, payload, timestamp: 0, reply: None, size })
+    }
+
+    fn seq(mail: &Mail) -> u64 {
+        match mail {
+            Mail::Ping { seq, .. } => *seq,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn small() -> MailboxLimits {
+        MailboxLimits { messages: 2, bytes: 100, patience: Duration::from_millis(50) }
+    }
+
+    #[tokio::test]
+    async fn mails_come_in_order_also_those_that_were_put_in_while_some_were_taken() {
+        let (mailbox, mut receiver) = Mailbox::new(MailboxLimits::default());
+        for seq in 0..10 {
+            mailbox.push(ping(seq)).expect("open");
+        }
+        assert_eq!(seq(&receiver.next().await), 0);
+        mailbox.push(ping(10)).expect("open");
+        for expected in 1..=10 {
+            assert_eq!(seq(&receiver.next().await), expected);
+        }
+        // One that waits is woken.
+        let waiting = tokio::spawn(async move { seq(&receiver.next().await) });
+        tokio::task::yield_now().await;
+        mailbox.push(ping(11)).expect("open");
+        assert_eq!(waiting.await.expect("it runs"), 11);
+    }
+
+    #[tokio::test]
+    async fn messages_and_bytes_are_bounded_and_the_supervisor_s_words_are_not() {
+        let (mailbox, mut receiver) = Mailbox::new(small());
+        let is_full = |mail| matches!(mailbox.push(mail), Err(NotTaken::Full(_)));
+        assert!(!is_full(letter(500)), "one alone fits, whatever it has");
+        assert!(is_full(letter(1)));
+        receiver.next().await;
+        assert!(!is_full(letter(60)));
+        assert!(is_full(letter(41)) && !is_full(letter(40)));
+        assert!(is_full(letter(0)), "two messages");
+        for seq in 0..100 {
+            assert!(!is_full(ping(seq)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_patient_gets_the_room_that_is_made_or_learns_that_there_is_none() {
+        let (mailbox, mut receiver) = Mailbox::new(small());
+        for _ in 0..2 {
+            mailbox.push(letter(1)).expect("there is room");
+        }
+        let late = mailbox.push_patiently(letter(1)).await;
+        assert!(matches!(late, Err(NotTaken::Full(_))), "{late:?}");
+        let (sends, of) = (Arc::clone(&mailbox), tokio::time::Instant::now());
+        let patient = tokio::spawn(async move { sends.push_patiently(letter(1)).await.is_ok() });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        receiver.next().await;
+        assert!(patient.await.expect("it runs"));
+        assert!(of.elapsed() < small().patience);
+    }
+
+    #[tokio::test]
+    async fn a_closed_mailbox_gives_back_what_waits_and_takes_nothing() {
+        let (mailbox, mut receiver) = Mailbox::new(small());
+        let (asker, answer) = oneshot::channel();
+        mailbox.answer_for(Responder::Asker(asker));
+        mailbox.push(ping(1)).expect("open");
+        mailbox.push(ping(2)).expect("open");
+        receiver.next().await;
+        mailbox.push(ping(3)).expect("open");
+        let left: Vec<u64> = receiver.close().iter().map(seq).collect();
+        assert_eq!(left, [2, 3]);
+        assert!(mailbox.is_over());
+        assert!(matches!(mailbox.push(ping(4)), Err(NotTaken::Closed)));
+        let patient = mailbox.push_patiently(letter(1)).await;
+        assert!(matches!(patient, Err(NotTaken::Closed)), "{patient:?}");
+        assert!(answer.await.is_err(), "who waits for an answer learns that there is none");
+    }
+
+    #[tokio::test]
+    async fn the_room_of_a_burst_is_given_back() {
+        let (mailbox, mut receiver) = Mailbox::new(MailboxLimits::default());
+        for seq in 0..10_000 {
+            mailbox.push(ping(seq)).expect("open");
+        }
+        for _ in 0..10_000 {
+            receiver.next().await;
+        }
+        for seq in 0..2 {
+            mailbox.push(ping(seq)).expect("open");
+            receiver.next().await;
+        }
+        let capacity = mailbox.lock().waiting.capacity() + receiver.taken.capacity();
+        assert!(capacity <= 4 * KEPT, "{capacity}");
     }
 }

@@ -759,3 +759,98 @@ impl NodeHandle {
         block::on(&runtime, node.shutdown(grace))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    fn config(test: &str) -> NodeConfig {
+        let name = format!("native-node-{}-{test}", std::process::id());
+        NodeConfig {
+            nats: None,
+            data_dir: std::env::temp_dir().join(name),
+            log_level: log::LevelFilter::Off,
+            ..NodeConfig::new(AgentId("test".to_owned()))
+        }
+    }
+
+    fn echo(id: &str) -> AgentConfig {
+        let (id, agent_type) = (AgentId(id.to_owned()), "echo".to_owned());
+        AgentConfig { id, agent_type, ..AgentConfig::default() }
+    }
+
+    /// On the runtime of a test, whose clock may be paused.
+    async fn start(config: &NodeConfig) -> AsyncNode {
+        let here = Handle::current();
+        let runtimes = Runtimes { owned: Vec::new() };
+        let node = Node::builder().start_on(config, here.clone(), here, runtimes).await;
+        node.expect("it starts")
+    }
+
+    #[tokio::test]
+    async fn agents_share_the_fate_of_their_supervisor_and_its_successor_takes_new_ones() {
+        let mut config = config("fate");
+        config.supervisors.push(SupervisorSpec {
+            id: "top".to_owned(),
+            children: vec![echo("declared").into()],
+            ..SupervisorSpec::default()
+        });
+        let node = start(&config).await;
+        let client = node.client().clone();
+        let a = client.spawn(&echo("a")).await.expect("there is room").agent_id;
+        assert_eq!(client.request(&a, 1, DEADLINE).await.expect("it echoes"), json!(1));
+        client.shared.panic_supervisor();
+        // What is asked of it next is answered by the one after it.
+        assert!(client.agent(&a).await.is_err(), "nobody knows of it any more");
+        let error = client.request(&a, 1, DEADLINE).await.expect_err("it is gone").to_string();
+        assert!(error.contains("there is no agent a"), "{error}");
+        let again = client.spawn(&echo("a")).await.expect("there is room");
+        assert_eq!(again.incarnation, 1, "nothing of the one before is known");
+        assert_eq!(client.request(&a, 2, DEADLINE).await.expect("it echoes"), json!(2));
+        let declared = AgentId("declared".to_owned());
+        assert_eq!(client.request(&declared, 3, DEADLINE).await.expect("it echoes"), json!(3));
+        let stopped = node.shutdown(DEADLINE).await.expect("it stops");
+        assert_eq!((stopped.stopped, stopped.killed), (2, 0));
+        std::fs::remove_dir_all(&config.data_dir).expect("it is there");
+    }
+
+    #[tokio::test]
+    async fn a_part_that_dies_again_and_again_takes_the_node_down_and_says_so() {
+        let config = config("gives-up");
+        let mut node = start(&config).await;
+        for _ in 0..6 {
+            node.client.shared.panic_supervisor();
+        }
+        let part = "agents".to_owned();
+        assert_eq!(node.next().await, Some(NodeEvent::GaveUp { part }));
+        std::fs::remove_dir_all(&config.data_dir).expect("it is there");
+    }
+
+    /// Hours pass at once, and each deadline is kept to the millisecond.
+    #[tokio::test(start_paused = true)]
+    async fn deadlines_are_kept_on_the_runtime_s_own_clock() {
+        let config = config("clock");
+        let mut node = start(&config).await;
+        node.watch().expect("there is room");
+        let chaos =
+            AgentConfig { agent_type: "chaos".to_owned(), timeout_ms: 3_600_000, ..echo("slow") };
+        node.client().spawn(&chaos).await.expect("there is room");
+        let began = clock::now();
+        let asked = node.client().request(&chaos.id, json!({ "die": "hang" }), Duration::MAX).await;
+        assert!(asked.is_err(), "{asked:?}");
+        let hours = (clock::now() - began).as_secs() / 3_600;
+        assert!((1..=2).contains(&hours), "{hours}");
+        loop {
+            let Some(NodeEvent::Event { payload, .. }) = node.next().await else { continue };
+            let Some(failure) = payload.get("Failure") else { continue };
+            assert_eq!(failure["failure_type"], "TimeoutFailure", "{failure}");
+            assert_eq!(failure["context"]["limit_value"], 3_600_000, "{failure}");
+            break;
+        }
+        std::fs::remove_dir_all(&config.data_dir).expect("it is there");
+    }
+}

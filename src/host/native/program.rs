@@ -1,4 +1,4 @@
-//! What the program is on this host: see [`crate::host::program`].
+//! What the program is on this host. The rest of it is the same on each host that has one.
 
 use std::process::ExitCode;
 

@@ -107,6 +107,12 @@ impl Shared {
         self.supervisor.send(SupervisorMail::Ask(ask)).is_ok()
     }
 
+    /// Has the supervisor panic.
+    #[cfg(test)]
+    pub(super) fn panic_supervisor(&self) {
+        assert!(self.supervisor.send(SupervisorMail::Panic).is_ok(), "its mailbox outlives it");
+    }
+
     /// From now on events are made.
     pub(super) fn listen(&self) {
         self.listened.store(true, Ordering::Release);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::agent::AgentId;
 use crate::memory::{
@@ -16,11 +17,14 @@ use crate::memory::{
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     files: Arc<Mutex<FileStore>>,
+    /// Whose turn it is: who waits holds no thread.
+    turn: Arc<Semaphore>,
 }
 
 impl Store {
     pub(super) fn open(dir: &Path) -> Result<Self, MemoryError> {
-        Ok(Self { files: Arc::new(Mutex::new(FileStore::open(dir)?)) })
+        let files = Arc::new(Mutex::new(FileStore::open(dir)?));
+        Ok(Self { files, turn: Arc::new(Semaphore::new(1)) })
     }
 
     /// The memory of one agent.
@@ -43,7 +47,9 @@ impl StoreBackend {
         work: impl FnOnce(&mut FileStore, &AgentId) -> Result<T, MemoryError> + Send + 'static,
     ) -> Result<T, MemoryError> {
         let (files, agent) = (Arc::clone(&self.store.files), self.agent.clone());
+        let turn = Arc::clone(&self.store.turn).acquire_owned().await;
         let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             // A panic in the middle leaves the counts of one agent off by one at worst.
             let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
             work(&mut files, &agent)

@@ -170,6 +170,8 @@ pub struct NodeBuilder {
     id: String,
     wasm: Option<PathBuf>,
     words: Vec<OsString>,
+    /// The server's URLs: over WebSocket, and over TCP for the native host.
+    nats: Option<(String, String)>,
     env: Vec<(String, String)>,
     dir: Option<PathBuf>,
     by_script: bool,
@@ -182,7 +184,7 @@ impl NodeBuilder {
         let words = ["node", "--node-id", id].iter().map(OsString::from).collect();
         let (id, wasm, env, dir) = (id.to_owned(), None, Vec::new(), None);
         let (under, grants) = (Vec::new(), Vec::new());
-        Self { id, wasm, words, env, dir, by_script: false, under, grants }
+        Self { id, wasm, words, nats: None, env, dir, by_script: false, under, grants }
     }
 
     /// By `scripts/run`, which builds the program first if that is not up to date.
@@ -201,9 +203,9 @@ impl NodeBuilder {
 
     /// The server that it connects to.
     #[must_use]
-    pub fn nats(self, server: &NatsServer) -> Self {
-        let url = if native().is_some() { server.tcp_url() } else { server.websocket_url() };
-        self.words(&["--nats", &url])
+    pub fn nats(mut self, server: &NatsServer) -> Self {
+        self.nats = Some((server.websocket_url(), server.tcp_url()));
+        self
     }
 
     /// More words on its command line.
@@ -248,7 +250,12 @@ impl NodeBuilder {
     }
 
     /// Runs it, and waits for nothing.
-    pub fn run(self) -> Program {
+    pub fn run(mut self) -> Program {
+        let native = native().filter(|_| self.wasm.is_none() && !self.by_script);
+        if let Some((websocket, tcp)) = self.nats.take() {
+            let url = if native.is_some() { tcp } else { websocket };
+            self.words.extend(["--nats".into(), url.into()]);
+        }
         let own = self.dir.is_none().then(|| tempfile::tempdir().expect("a temporary directory"));
         let dir = self.dir.as_deref().or(own.as_ref().map(TempDir::path)).expect("one of the two");
         let mut words: Vec<OsString> = if self.by_script {
@@ -256,7 +263,7 @@ impl NodeBuilder {
             // runs in the background of another one: these tests, maybe.
             let reset = ["env", "--default-signal=INT,TERM,HUP"].map(OsString::from);
             reset.into_iter().chain([crate::script("run").into()]).collect()
-        } else if let (None, Some(native)) = (&self.wasm, native()) {
+        } else if let Some(native) = native {
             vec![native.into()]
         } else {
             let mut words = vec![program("LUNATIC", "lunatic").into(), "run".into()];

@@ -1,4 +1,4 @@
-//! What the program is on Lunatic: see [`crate::host::program`].
+//! What the program is on Lunatic. The rest of it is the same on each host that has one.
 
 mod bench;
 
