@@ -61,7 +61,8 @@ impl Agent for Listener {
     }
 }
 
-/// Keeps in mind how often each value came, from whichever sender; answers with all of them.
+/// Counts how often each text came from each sender, and answers with that; with all of it to what is no
+/// text.
 #[derive(Default)]
 struct Tally {
     came: BTreeMap<String, u64>,
@@ -70,10 +71,15 @@ struct Tally {
 #[async_trait]
 impl Agent for Tally {
     async fn handle(&mut self, ctx: &mut Context, message: Message) -> Result<()> {
-        if let Some(value) = message.payload.as_str() {
-            *self.came.entry(format!("{} {value}", message.from)).or_default() += 1;
-        }
-        ctx.reply(&message, json!(self.came)).await
+        let answer = match message.payload.as_str() {
+            Some(text) => {
+                let came = self.came.entry(format!("{} {text}", message.from)).or_default();
+                *came += 1;
+                json!(came)
+            }
+            None => json!(self.came),
+        };
+        ctx.reply(&message, answer).await
     }
 }
 
