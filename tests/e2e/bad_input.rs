@@ -5,6 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::{Client, Failed, NatsServer, Node, SOON, envelope, until, without_counters};
 
+support::on_each_host! {
+    commands_that_make_no_sense_change_nothing,
+    controls_that_make_no_sense_change_nothing,
+    messages_that_make_no_sense_change_nothing,
+    subjects_of_nobody_have_no_responders,
+}
+
 /// A body, and the code that it is refused with.
 type Case = (Vec<u8>, &'static str);
 
@@ -153,7 +160,6 @@ impl Stage {
     }
 }
 
-#[tokio::test]
 async fn commands_that_make_no_sense_change_nothing() {
     let stage = Stage::set().await;
     let both = [everywhere(), commands()].concat();
@@ -161,7 +167,6 @@ async fn commands_that_make_no_sense_change_nothing() {
     stage.refuses("agent.command.n1", &both).await;
 }
 
-#[tokio::test]
 async fn controls_that_make_no_sense_change_nothing() {
     let stage = Stage::set().await;
     let both = [everywhere(), controls()].concat();
@@ -169,7 +174,6 @@ async fn controls_that_make_no_sense_change_nothing() {
     stage.refuses("system.control.n1", &both).await;
 }
 
-#[tokio::test]
 async fn messages_that_make_no_sense_change_nothing() {
     let stage = Stage::set().await;
     let both = [everywhere(), inputs()].concat();
@@ -178,7 +182,6 @@ async fn messages_that_make_no_sense_change_nothing() {
     assert_eq!(stage.client.agent("s").await["incarnation"], 1);
 }
 
-#[tokio::test]
 async fn subjects_of_nobody_have_no_responders() {
     let stage = Stage::set().await;
     let before = stage.view().await;

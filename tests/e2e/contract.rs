@@ -4,9 +4,24 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{
-    Client, Failed, NatsServer, Node, SOON, assert_timestamp, assert_uuid_v4, envelope, host,
+    Client, Failed, Host, NatsServer, Node, SOON, assert_timestamp, assert_uuid_v4, envelope,
     supervision, until, without_counters,
 };
+
+support::on_each_host! {
+    commands_are_taken_in_every_form,
+    shutdown_and_drain_end_a_node_bare_and_in_an_envelope,
+    drain_ends_a_node_whose_only_agent_has_failed,
+    spawn_shows_and_stops_an_agent,
+    list_gives_pages,
+    an_agent_is_reached_on_its_subject,
+    an_agent_without_nats_is_reached_by_command_alone,
+    every_event_comes_in_its_envelope,
+    two_nodes_share_the_commands_and_are_told_apart,
+    what_cannot_be_done_is_refused_with_its_code,
+    an_agent_that_is_being_restarted_says_so,
+    an_input_that_is_never_answered_times_out,
+}
 
 async fn one_node() -> (NatsServer, Client, Node) {
     let server = NatsServer::start().await;
@@ -21,14 +36,13 @@ fn forms(name: &str) -> Vec<Value> {
     bare.clone().into_iter().chain(bare.map(envelope)).collect()
 }
 
-#[tokio::test]
 async fn commands_are_taken_in_every_form() {
     let (_server, client, _node) = one_node().await;
     for subject in ["agent.command", "agent.command.n1"] {
         for body in forms("Status") {
             let status = client.ok(subject, body).await;
             assert_eq!(status["counters"]["restarts"], 0);
-            let expected = json!({"node_id": "n1", "host": host(), "version": "0.1.0",
+            let expected = json!({"node_id": "n1", "host": Host::current().name(), "version": "0.1.0",
                 "agents": 0, "by_status": {}});
             assert_eq!(without_counters(status), expected);
         }
@@ -40,8 +54,7 @@ async fn commands_are_taken_in_every_form() {
     for subject in ["system.control", "system.control.n1"] {
         for body in forms("Ping") {
             let pong = client.ok(subject, body).await;
-            let expected =
-                json!({"node_id": "n1", "host": host(), "version": "0.1.0", "agents": 0});
+            let expected = json!({"node_id": "n1", "host": Host::current().name(), "version": "0.1.0", "agents": 0});
             assert_eq!(pong, expected);
         }
     }
@@ -72,7 +85,6 @@ async fn gone(client: &Client, id: &str) {
     }
 }
 
-#[tokio::test]
 async fn shutdown_and_drain_end_a_node_bare_and_in_an_envelope() {
     let server = NatsServer::start().await;
     let client = server.client().await;
@@ -107,7 +119,6 @@ async fn shutdown_and_drain_end_a_node_bare_and_in_an_envelope() {
     }
 }
 
-#[tokio::test]
 async fn drain_ends_a_node_whose_only_agent_has_failed() {
     let (_server, client, mut node) = one_node().await;
     client.spawn(json!({"id": "c", "agent_type": "chaos", "restart": "Permanent"})).await;
@@ -130,7 +141,6 @@ async fn fail(client: &Client, id: &str) {
     }
 }
 
-#[tokio::test]
 async fn spawn_shows_and_stops_an_agent() {
     let (_server, client, _node) = one_node().await;
     let spawned = client.command(json!({"Spawn": {"config": {"id": "a"}}})).await;
@@ -170,7 +180,6 @@ async fn until_no_responders(client: &Client, subject: &str) {
     }
 }
 
-#[tokio::test]
 async fn list_gives_pages() {
     let (_server, client, _node) = one_node().await;
     let mut ids: Vec<_> = (0..25).map(|number| format!("a{number}")).collect();
@@ -210,7 +219,6 @@ async fn list_gives_pages() {
     }
 }
 
-#[tokio::test]
 async fn an_agent_is_reached_on_its_subject() {
     let (_server, client, _node) = one_node().await;
     client.spawn(json!({"id": "e", "agent_type": "echo"})).await;
@@ -271,7 +279,6 @@ async fn an_agent_is_reached_on_its_subject() {
     assert_eq!(unknown, Err(Failed::NoResponders));
 }
 
-#[tokio::test]
 async fn an_agent_without_nats_is_reached_by_command_alone() {
     let (_server, client, _node) = one_node().await;
     client.spawn(json!({"id": "e", "agent_type": "echo", "nats_enabled": false})).await;
@@ -281,7 +288,6 @@ async fn an_agent_without_nats_is_reached_by_command_alone() {
     assert_eq!(direct, Err(Failed::NoResponders));
 }
 
-#[tokio::test]
 async fn every_event_comes_in_its_envelope() {
     let server = NatsServer::start().await;
     let client = server.client().await;
@@ -427,7 +433,6 @@ async fn every_event_comes_in_its_envelope() {
     assert_eq!(ids.len(), all, "every event has an id of its own");
 }
 
-#[tokio::test]
 async fn two_nodes_share_the_commands_and_are_told_apart() {
     let server = NatsServer::start().await;
     let client = server.client().await;
@@ -487,7 +492,6 @@ async fn two_nodes_share_the_commands_and_are_told_apart() {
     }
 }
 
-#[tokio::test]
 async fn what_cannot_be_done_is_refused_with_its_code() {
     let server = NatsServer::start().await;
     let client = server.client().await;
@@ -518,7 +522,6 @@ async fn what_cannot_be_done_is_refused_with_its_code() {
     assert_eq!(client.input("d", json!(1)).await, 1);
 }
 
-#[tokio::test]
 async fn an_agent_that_is_being_restarted_says_so() {
     let (_server, client, _node) = one_node().await;
     client.spawn(json!({"id": "c", "agent_type": "chaos", "timeout_ms": 60_000})).await;
@@ -541,7 +544,6 @@ async fn an_agent_that_is_being_restarted_says_so() {
     assert_eq!(client.input("c", json!(1)).await, 1);
 }
 
-#[tokio::test]
 async fn an_input_that_is_never_answered_times_out() {
     let (_server, client, _node) = one_node().await;
     client.spawn(json!({"id": "c", "agent_type": "chaos", "timeout_ms": 60_000})).await;

@@ -8,6 +8,21 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::{Client, NatsServer, Node, SOON, Watch, until, without_counters};
 
+support::on_each_host! {
+    a_panic_takes_one_agent_of_a_hundred,
+    exhausted_memory_takes_one_agent_of_a_hundred:
+        native cannot "a task has no memory of its own that could be limited",
+    an_endless_loop_takes_one_agent_of_a_hundred:
+        native cannot "a loop that never awaits cannot be ended",
+    a_stack_overflow_takes_one_agent_of_a_hundred:
+        native cannot "an overflow of the thread's stack ends the process",
+    an_exit_takes_one_agent_of_a_hundred: native cannot "exit ends the process",
+    a_hang_takes_one_agent_of_a_hundred,
+    exhausted_fuel_is_named_among_the_candidates: native cannot "a task has no fuel",
+    an_agent_that_dies_too_often_is_given_up_alone,
+    a_temporary_agent_is_not_replaced_and_a_transient_one_is,
+}
+
 /// How long an agent may take to answer, whatever happens to the others.
 const PROMPT: Duration = Duration::from_secs(2);
 
@@ -88,8 +103,33 @@ impl Traffic {
     }
 }
 
-#[tokio::test]
-async fn each_of_six_deaths_takes_one_agent_of_a_hundred() {
+async fn a_panic_takes_one_agent_of_a_hundred() {
+    one_of_a_hundred_dies("panic", "ProcessCrash").await;
+}
+
+async fn exhausted_memory_takes_one_agent_of_a_hundred() {
+    one_of_a_hundred_dies("memory", "ResourceExhaustion").await;
+}
+
+async fn an_endless_loop_takes_one_agent_of_a_hundred() {
+    one_of_a_hundred_dies("loop", "TimeoutFailure").await;
+}
+
+async fn a_stack_overflow_takes_one_agent_of_a_hundred() {
+    one_of_a_hundred_dies("stack", "ProcessCrash").await;
+}
+
+async fn an_exit_takes_one_agent_of_a_hundred() {
+    one_of_a_hundred_dies("exit", "ProcessCrash").await;
+}
+
+async fn a_hang_takes_one_agent_of_a_hundred() {
+    one_of_a_hundred_dies("hang", "TimeoutFailure").await;
+}
+
+/// Twice: the second one finds the node as the first one has left it.
+async fn one_of_a_hundred_dies(death: &str, failure_type: &str) {
+    const VICTIMS: [usize; 2] = [7, 20];
     let (_server, client, _node) = one_node().await;
     let (failures, recoveries) = (
         client.watch("supervision.failures.*").await,
@@ -105,16 +145,7 @@ async fn each_of_six_deaths_takes_one_agent_of_a_hundred() {
     let traffic = Traffic::start(&client, ids.clone());
     traffic.round("before").await;
 
-    let deaths = [
-        ("panic", "ProcessCrash"),
-        ("memory", "ResourceExhaustion"),
-        ("loop", "TimeoutFailure"),
-        ("stack", "ProcessCrash"),
-        ("exit", "ProcessCrash"),
-        ("hang", "TimeoutFailure"),
-    ];
-    for (number, (death, failure_type)) in deaths.into_iter().enumerate() {
-        let victim = 7 + 13 * number;
+    for victim in VICTIMS {
         let (id, dead) = (&ids[victim], incarnations[victim]);
         traffic.victim.store(victim, Ordering::SeqCst);
         let asked = Instant::now();
@@ -136,20 +167,20 @@ async fn each_of_six_deaths_takes_one_agent_of_a_hundred() {
             (&json!("Running"), &json!(dead + 1))
         );
     }
-    traffic.round("after all").await;
+    traffic.round("after both").await;
 
     let page = client.command(json!("List")).await;
     let listed: Vec<_> = page["agents"].as_array().expect("agents").clone();
     assert_eq!(listed.len(), 100);
     for agent in listed {
         let at = ids.iter().position(|id| agent["agent_id"] == *id).expect("one of ours");
-        let died = u64::from(at % 13 == 7 && at < 7 + 13 * 6);
+        let died = u64::from(VICTIMS.contains(&at));
         let expected = json!({"agent_id": ids[at], "agent_type": "chaos", "supervisor": "agents", "status": "Running",
             "incarnation": incarnations[at] + died, "restarts": died});
         assert_eq!(without_counters(agent), expected);
     }
-    assert_eq!(failures.all().len(), 6, "exactly one Failure for each death");
-    assert_eq!(recoveries.all().len(), 6, "exactly one Recovery for each replacement");
+    assert_eq!(failures.all().len(), VICTIMS.len(), "exactly one Failure for each death");
+    assert_eq!(recoveries.all().len(), VICTIMS.len(), "exactly one Recovery for each replacement");
     println!("slowest answer of the others: {} ms", traffic.slowest_ms.load(Ordering::SeqCst));
 }
 
@@ -168,7 +199,6 @@ fn check_context(death: &str, context: &Value) {
     }
 }
 
-#[tokio::test]
 async fn exhausted_fuel_is_named_among_the_candidates() {
     let (_server, client, _node) = one_node().await;
     let failures = client.watch("supervision.failures.*").await;
@@ -183,7 +213,6 @@ async fn exhausted_fuel_is_named_among_the_candidates() {
     assert_eq!(client.input("c", json!(2)).await, 2, "the replacement has fuel of its own");
 }
 
-#[tokio::test]
 async fn an_agent_that_dies_too_often_is_given_up_alone() {
     let (_server, client, _node) = one_node().await;
     let events = client.watch("supervision.>").await;
@@ -232,7 +261,6 @@ fn on_subject(events: &Watch, subject: &str) -> usize {
     events.all().iter().filter(|seen| seen.subject == subject).count()
 }
 
-#[tokio::test]
 async fn a_temporary_agent_is_not_replaced_and_a_transient_one_is() {
     let (_server, client, _node) = one_node().await;
     let events = client.watch("supervision.>").await;

@@ -6,6 +6,11 @@ use serde_json::{Value, json};
 use support::{Client, NatsServer, Node, SOON};
 use tempfile::TempDir;
 
+support::on_each_host! {
+    a_limited_type_is_refused_by_name_until_one_of_it_has_ended,
+    starts_by_command_have_a_rate_and_the_files_agents_have_none,
+}
+
 /// A node with this in its file.
 async fn node_with(server: &NatsServer, client: &Client, toml: &str) -> (Node, TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
@@ -28,7 +33,6 @@ async fn refused_starts(client: &Client) -> Value {
     client.command(json!({"Status": {}})).await["counters"]["refused_starts"].clone()
 }
 
-#[tokio::test]
 async fn a_limited_type_is_refused_by_name_until_one_of_it_has_ended() {
     let server = NatsServer::start().await;
     let client = server.client().await;
@@ -61,7 +65,6 @@ async fn a_limited_type_is_refused_by_name_until_one_of_it_has_ended() {
     }
 }
 
-#[tokio::test]
 async fn starts_by_command_have_a_rate_and_the_files_agents_have_none() {
     let server = NatsServer::start().await;
     let client = server.client().await;

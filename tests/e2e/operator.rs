@@ -6,7 +6,7 @@ use std::process::Command;
 use async_nats::ConnectOptions;
 use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::{Value, json};
-use support::{Client, Ended, Native, NatsServer, Node, Program, SOON, free_port, host, until};
+use support::{Client, Ended, Host, Native, NatsServer, Node, Program, SOON, free_port, until};
 
 /// A run of the program to its end.
 async fn run(server: &NatsServer, words: &[&str]) -> Ended {
@@ -39,7 +39,7 @@ async fn two_nodes_and_their_agents() {
     let shown = run(&server, &["status"]).await.with(0);
     let table = rows(&shown);
     assert_eq!(table[0][..4], ["NODE", "HOST", "VERSION", "AGENTS"], "{shown}");
-    assert_eq!(table[1][..4], ["n1", host(), "0.1.0", "0"], "{shown}");
+    assert_eq!(table[1][..4], ["n1", Host::current().name(), "0.1.0", "0"], "{shown}");
     assert_eq!((table[2][0], table.len()), ("n2", 3), "{shown}");
     let json = run(&server, &["status", "--json"]).await.json(0);
     let ids: Vec<_> =
@@ -128,7 +128,7 @@ async fn nodes_of_different_hosts_are_one_system() {
     let json = run(&server, &["status", "--json"]).await.json(0);
     let hosts: Vec<_> =
         json["nodes"].as_array().expect("nodes").iter().map(|n| &n["host"]).collect();
-    assert_eq!(hosts, [host(), "native"]);
+    assert_eq!(hosts, [Host::current().name(), "native"]);
     for (id, node) in [("a", "n1"), ("b", "native-1")] {
         let spawned = run(&server, &["spawn", "chaos", "--id", id, "--node", node]).await.with(0);
         assert_eq!(spawned, format!("{id} runs on {node}, in its life 1\n"));
@@ -503,8 +503,17 @@ async fn a_table_that_keeps_itself_up_to_date() {
 
     // For people: in a terminal.
     let mut top = Native::new(&["top", "--interval-ms", "200"]).on(&server).in_a_terminal();
-    for text in ["NODE", "n1", host(), "AGENT", "busy", "chaos", "EVENTS", "none so far", "q quit"]
-    {
+    for text in [
+        "NODE",
+        "n1",
+        Host::current().name(),
+        "AGENT",
+        "busy",
+        "chaos",
+        "EVENTS",
+        "none so far",
+        "q quit",
+    ] {
         top.shows(text).await;
     }
     top.shows("\u{1b}[?1049h").await;

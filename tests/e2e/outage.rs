@@ -7,6 +7,13 @@ use serde_json::{Value, json};
 use support::{Client, NatsServer, Node, Relay, SOON, until};
 use tokio::net::{TcpListener, TcpStream};
 
+support::on_each_host! {
+    agents_live_on_while_the_server_is_killed_and_started_again,
+    what_happens_in_an_outage_is_told_after_it,
+    a_node_starts_without_a_server_and_connects_when_one_appears,
+    a_server_that_never_speaks_does_not_hold_a_node_up,
+}
+
 /// How soon after a server's return everything has to be as before.
 const BACK: Duration = Duration::from_secs(5);
 
@@ -30,7 +37,6 @@ async fn incarnations(client: &Client) -> Vec<Value> {
     agents.map(|agent| json!([agent["agent_id"], agent["incarnation"], agent["status"]])).collect()
 }
 
-#[tokio::test]
 async fn agents_live_on_while_the_server_is_killed_and_started_again() {
     let mut server = NatsServer::start().await;
     let client = server.client().await;
@@ -79,7 +85,6 @@ async fn agents_live_on_while_the_server_is_killed_and_started_again() {
     assert!(node.shut_down(&client).await.starts_with("result: ok stopped=52 killed=0"));
 }
 
-#[tokio::test]
 async fn what_happens_in_an_outage_is_told_after_it() {
     let server = NatsServer::start().await;
     let client = server.client().await;
@@ -124,7 +129,6 @@ async fn what_happens_in_an_outage_is_told_after_it() {
     assert!(lost.is_empty(), "nothing is: {lost:?}");
 }
 
-#[tokio::test]
 async fn a_node_starts_without_a_server_and_connects_when_one_appears() {
     let mut server = NatsServer::stopped("");
     let mut node = Node::builder("n1").nats(&server).start_alone().await;
@@ -141,7 +145,6 @@ async fn a_node_starts_without_a_server_and_connects_when_one_appears() {
     );
 }
 
-#[tokio::test]
 async fn a_server_that_never_speaks_does_not_hold_a_node_up() {
     let mut server = NatsServer::stopped("");
     let port = server.node_port();

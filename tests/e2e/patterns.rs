@@ -6,6 +6,12 @@ use serde_json::{Value, json};
 use support::{Client, NatsServer, Node, SOON, Seen, Watch, supervision};
 use tempfile::TempDir;
 
+support::on_each_host! {
+    a_burst_of_crashes_is_a_failure_spike_and_an_alert,
+    an_agent_that_is_given_up_is_an_alert_and_memory_that_runs_out_a_pattern: native cannot "a task has no memory of its own that could be limited",
+    thresholds_are_what_the_file_says_and_both_can_be_off,
+}
+
 /// A directory with this in its `n.toml`.
 fn dir_with(server: &NatsServer, toml: &str) -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
@@ -46,7 +52,6 @@ async fn first(
     (seen.subject.clone(), seen.json(), seen.event().1)
 }
 
-#[tokio::test]
 async fn a_burst_of_crashes_is_a_failure_spike_and_an_alert() {
     let server = NatsServer::start().await;
     let client = server.client().await;
@@ -81,7 +86,6 @@ async fn a_burst_of_crashes_is_a_failure_spike_and_an_alert() {
     assert_eq!((patterns.all().len(), alerts.all().len()), (1, 1));
 }
 
-#[tokio::test]
 async fn an_agent_that_is_given_up_is_an_alert_and_memory_that_runs_out_a_pattern() {
     let server = NatsServer::start().await;
     let client = server.client().await;
@@ -109,7 +113,6 @@ async fn an_agent_that_is_given_up_is_an_alert_and_memory_that_runs_out_a_patter
     assert_eq!(found, json!([5, 1, ["c0"]]));
 }
 
-#[tokio::test]
 async fn thresholds_are_what_the_file_says_and_both_can_be_off() {
     let server = NatsServer::start().await;
     let client = server.client().await;

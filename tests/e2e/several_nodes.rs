@@ -7,6 +7,18 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::{Client, Failed, NatsServer, Node, SOON, Watch, consumer, envelope, until};
 
+support::on_each_host! {
+    commands_reach_an_agent_by_whichever_node,
+    each_command_is_forwarded_once,
+    an_agent_that_nobody_has_is_unknown_after_half_a_second,
+    all_nodes_can_be_asked_at_once,
+    an_agent_may_take_its_time_by_a_detour_too,
+    an_agent_is_stopped_by_whichever_node,
+    of_two_agents_with_one_id_one_gets_the_command,
+    agents_of_two_nodes_talk_to_each_other,
+    what_was_on_a_node_goes_with_it,
+}
+
 /// Often enough that each node of a queue group gets some: that one of two gets none has a chance of one
 /// in 500,000,000,000.
 const OFTEN: usize = 40;
@@ -50,7 +62,6 @@ impl Nodes {
     }
 }
 
-#[tokio::test]
 async fn commands_reach_an_agent_by_whichever_node() {
     let nodes = two_nodes().await;
     nodes.spawn(&nodes.second, json!({"id": "e", "agent_type": "echo"})).await;
@@ -106,7 +117,6 @@ async fn commands_reach_an_agent_by_whichever_node() {
     assert_eq!((nodes.bad_input(&nodes.first).await, nodes.bad_input(&nodes.second).await), (0, 0));
 }
 
-#[tokio::test]
 async fn each_command_is_forwarded_once() {
     let nodes = two_nodes().await;
     nodes.spawn(&nodes.second, json!({"id": "e", "agent_type": "echo"})).await;
@@ -123,7 +133,6 @@ async fn each_command_is_forwarded_once() {
     assert_eq!(seen.all().len() - before, 2 * asked);
 }
 
-#[tokio::test]
 async fn an_agent_that_nobody_has_is_unknown_after_half_a_second() {
     let nodes = two_nodes().await;
     let client = &nodes.client;
@@ -154,7 +163,6 @@ async fn an_agent_that_nobody_has_is_unknown_after_half_a_second() {
     assert_eq!(bad, 8, "silence counts for nothing");
 }
 
-#[tokio::test]
 async fn all_nodes_can_be_asked_at_once() {
     let nodes = two_nodes().await;
     let client = &nodes.client;
@@ -180,7 +188,6 @@ async fn all_nodes_can_be_asked_at_once() {
     assert_eq!(client.ok(all, json!({"Stop": {"agent_id": "e"}})).await, json!({"agent_id": "e"}));
 }
 
-#[tokio::test]
 async fn an_agent_may_take_its_time_by_a_detour_too() {
     let nodes = two_nodes().await;
     nodes.spawn(&nodes.second, json!({"id": "c", "agent_type": "chaos", "timeout_ms": 2000})).await;
@@ -200,7 +207,6 @@ async fn an_agent_may_take_its_time_by_a_detour_too() {
     tokio::time::timeout(SOON * 3, forwarded).await.expect("one goes by the other node");
 }
 
-#[tokio::test]
 async fn an_agent_is_stopped_by_whichever_node() {
     let nodes = two_nodes().await;
     let client = &nodes.client;
@@ -219,7 +225,6 @@ async fn an_agent_is_stopped_by_whichever_node() {
     assert!(0 < asked && asked < OFTEN, "both nodes took some: {asked}");
 }
 
-#[tokio::test]
 async fn of_two_agents_with_one_id_one_gets_the_command() {
     let server = NatsServer::start().await;
     let client = server.client().await;
@@ -244,15 +249,13 @@ async fn of_two_agents_with_one_id_one_gets_the_command() {
     assert_eq!(keys, OFTEN, "each was done once");
 }
 
-#[tokio::test]
 async fn agents_of_two_nodes_talk_to_each_other() {
     let server = NatsServer::start().await;
     let client = server.client().await;
     let mut nodes = Vec::new();
     for id in ["n1", "n2"] {
-        let node = Node::program(&["node"]).wasm(consumer("probe")).env("NODE_ID", id);
-        nodes.push(node.env("NATS_WEBSOCKET_URL", &server.websocket_url()).run());
-        client.node_answers(id, SOON).await;
+        let node = Node::builder(id).program_file(consumer("probe")).nats(&server);
+        nodes.push(node.start(&client).await);
         for (agent, config) in [
             ("teller", json!({"agent_type": "teller"})),
             ("state", json!({"agent_type": "state"})),
@@ -313,7 +316,6 @@ async fn agents_of_two_nodes_talk_to_each_other() {
     }
 }
 
-#[tokio::test]
 async fn what_was_on_a_node_goes_with_it() {
     let Nodes { _server: server, client, first, mut second, .. } = two_nodes().await;
     let spawn = json!({"Spawn": {"config": {"id": "e", "agent_type": "echo"}}});

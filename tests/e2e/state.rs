@@ -8,6 +8,13 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::{Client, NatsServer, Node, SOON, until};
 
+support::on_each_host! {
+    a_crash_leaves_what_is_in_files_and_takes_what_is_in_memory: native cannot "a task has no memory of its own that could be limited",
+    a_killed_node_is_followed_by_one_that_knows_the_same,
+    a_kill_at_any_moment_leaves_the_old_value_or_the_new_one,
+    a_corrupt_file_is_reported_and_set_aside,
+}
+
 async fn get(client: &Client, agent: &str, key: &str) -> Value {
     client.input(agent, json!({"Get": {"key": key}})).await
 }
@@ -24,7 +31,6 @@ async fn exhaust(client: &Client, agent: &str) {
     recoveries.wait("Recovery", agent, 1, SOON).await;
 }
 
-#[tokio::test]
 async fn a_crash_leaves_what_is_in_files_and_takes_what_is_in_memory() {
     let server = NatsServer::start().await;
     let client = server.client().await;
@@ -49,7 +55,6 @@ async fn a_crash_leaves_what_is_in_files_and_takes_what_is_in_memory() {
     node.says("agent=InMemory incarnation=2 restarted with an empty state", SOON).await;
 }
 
-#[tokio::test]
 async fn a_killed_node_is_followed_by_one_that_knows_the_same() {
     let server = NatsServer::start().await;
     let client = server.client().await;
@@ -86,7 +91,6 @@ fn value_of(number: u64) -> Value {
     json!({"n": number, "pad": pad})
 }
 
-#[tokio::test]
 async fn a_kill_at_any_moment_leaves_the_old_value_or_the_new_one() {
     const ROUNDS: u64 = 20;
     let server = NatsServer::start().await;
@@ -144,7 +148,6 @@ async fn write(client: &Client, name: String, key: &Key, answers: &AtomicU64) {
     }
 }
 
-#[tokio::test]
 async fn a_corrupt_file_is_reported_and_set_aside() {
     let server = NatsServer::start().await;
     let client = server.client().await;

@@ -4,17 +4,21 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Client, NatsServer, Node, Program, Relay, SOON, consumer};
+use support::{Client, NatsServer, Node, Relay, SOON, consumer};
+
+support::on_each_host! {
+    a_crash_ends_the_subscriptions_of_that_life_and_the_next_one_has_its_own,
+    each_message_goes_to_one_of_a_group_and_to_every_one_without,
+    subscriptions_outlive_the_server,
+    subscriptions_outlive_the_connections_process:
+        native cannot "its connection is no process that could die alone",
+}
 
 /// A run takes as long as the runtime takes to compile the program.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-async fn node(url: &str, client: &Client) -> Program {
-    let node = Node::program(&["node"]).wasm(consumer("probe")).env("NODE_ID", "n1");
-    let node = node.env("NATS_WEBSOCKET_URL", url).run();
-    node.says("ready: node=n1 ", PATIENCE).await;
-    answers(client, "system.control.n1", "\"Ping\"", |_| true).await;
-    node
+async fn node(server: &NatsServer, client: &Client) -> Node {
+    Node::builder("n1").program_file(consumer("probe")).nats(server).start(client).await
 }
 
 /// Asks until there is an answer that is `wanted`.
@@ -42,11 +46,10 @@ async fn listener(client: &Client, id: &str, subject: &str, queue_group: Option<
     client.spawn(json!({"id": id, "agent_type": "listener", "args": args})).await;
 }
 
-#[tokio::test]
 async fn a_crash_ends_the_subscriptions_of_that_life_and_the_next_one_has_its_own() {
     let server = NatsServer::start().await;
     let client = server.client().await;
-    let _node = node(&server.websocket_url(), &client).await;
+    let _node = node(&server, &client).await;
     let supervision = client.watch("supervision.recovery.*").await;
     listener(&client, "a", "probe.*", Some("group")).await;
     let heard = answers(&client, "probe.x", "one", |_| true).await;
@@ -63,11 +66,10 @@ async fn a_crash_ends_the_subscriptions_of_that_life_and_the_next_one_has_its_ow
     }
 }
 
-#[tokio::test]
 async fn each_message_goes_to_one_of_a_group_and_to_every_one_without() {
     let server = NatsServer::start().await;
     let client = server.client().await;
-    let _node = node(&server.websocket_url(), &client).await;
+    let _node = node(&server, &client).await;
     for id in ["a", "b"] {
         listener(&client, id, "probe.group", Some("group")).await;
     }
@@ -122,29 +124,42 @@ async fn each_message_goes_to_one_of_a_group_and_to_every_one_without() {
     assert_eq!(none, Err(support::Failed::NoResponders));
 }
 
-#[tokio::test]
-async fn subscriptions_outlive_the_server_and_the_connections_process() {
+async fn subscriptions_outlive_the_server() {
     let mut server = NatsServer::start().await;
     let client = server.client().await;
-    let node = node(&server.websocket_url(), &client).await;
+    let node = node(&server, &client).await;
     listener(&client, "a", "probe.x", None).await;
     answers(&client, "probe.x", "one", |answer| answer["life"] == 1).await;
 
     server.kill();
     node.says("nats: disconnected", SOON).await;
     server.run().await;
-    answers(&client, "probe.x", "two", |answer| answer["said"] == "two").await;
+    let last = answers(&client, "probe.x", "two", |answer| answer["said"] == "two").await;
+    assert_eq!(last["life"], 1, "the agent itself was not touched");
+    each_is_heard_once(&client).await;
+}
+
+async fn subscriptions_outlive_the_connections_process() {
+    let server = NatsServer::start().await;
+    let client = server.client().await;
+    let node = node(&server, &client).await;
+    listener(&client, "a", "probe.x", None).await;
+    answers(&client, "probe.x", "one", |answer| answer["life"] == 1).await;
 
     client.publish("agent.input.a", "\"kill the connection\"").await;
     node.says("child=node/connection died", SOON).await;
-    let last = answers(&client, "probe.x", "three", |answer| answer["said"] == "three").await;
+    let last = answers(&client, "probe.x", "two", |answer| answer["said"] == "two").await;
     assert_eq!(last["life"], 1, "the agent itself was not touched");
-    // And once: a subscription too many would hear each message a second time.
+    each_is_heard_once(&client).await;
+}
+
+/// A subscription too many would hear each message a second time.
+async fn each_is_heard_once(client: &Client) {
     for said in 0..20 {
         let answer = client.try_request("probe.x", said.to_string(), SOON).await;
         assert!(answer.is_ok(), "{answer:?}");
     }
-    let heard = answers(&client, "agent.input.a", "\"heard\"", |_| true).await;
+    let heard = answers(client, "agent.input.a", "\"heard\"", |_| true).await;
     for said in (0..20).map(|said| said.to_string()) {
         let heard = heard["payload"].as_array().expect("a list").iter();
         let times = heard.filter(|one| one["said"] == said).count();

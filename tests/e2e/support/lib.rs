@@ -1,4 +1,4 @@
-//! What the end-to-end tests stand on: a real nats-server, real `lunatic run`, and a client that
+//! What the end-to-end tests stand on: a real nats-server, real nodes on each host, and a client that
 //! shares no code with the library.
 //!
 //! Nothing here sleeps for a fixed time: conditions are polled until a deadline, and whoever misses
@@ -6,6 +6,7 @@
 
 mod check;
 mod client;
+mod host;
 mod native;
 mod node;
 mod operator;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use check::{assert_timestamp, assert_uuid_v4, envelope, supervision, without_counters};
 pub use client::{Client, Failed, Seen, Watch};
+pub use host::Host;
 pub use native::{Ended, Native, Terminal};
 pub use node::{Node, NodeBuilder, Program};
 pub use operator::Operator;
@@ -56,26 +58,7 @@ pub fn until<T>(
 /// # Panics
 /// If nobody has said where it is.
 pub fn wasm() -> PathBuf {
-    from_env("E2E_WASM")
-}
-
-/// The native program, where the tests are to run it in place of the wasm program with NATS: then
-/// they show that it keeps the same contract.
-///
-/// # Panics
-/// If it is not where `E2E_NATIVE` says.
-pub fn native() -> Option<PathBuf> {
-    std::env::var_os("E2E_NATIVE").map(|_| from_env("E2E_NATIVE"))
-}
-
-/// What nodes say that they run on.
-pub fn host() -> &'static str {
-    if native().is_some() { "native" } else { "lunatic" }
-}
-
-/// Whether that death of `chaos` ends an agent alone: a task can do less than a sandbox.
-pub fn ends_alone(death: &str) -> bool {
-    native().is_none() || matches!(death, "panic" | "loop" | "hang")
+    Host::Lunatic.program()
 }
 
 /// The wasm program without NATS.
@@ -94,12 +77,23 @@ pub fn example(name: &str) -> PathBuf {
     from_env_with("E2E_EXAMPLES", &format!("{name}.wasm"))
 }
 
-/// A program of `tests/consumer`: a user's package.
+/// A program of `tests/consumer`, a user's package, built for the host of the present test.
 ///
 /// # Panics
 /// If nobody has said where they are.
 pub fn consumer(name: &str) -> PathBuf {
-    from_env_with("E2E_CONSUMER", &format!("{name}.wasm"))
+    consumer_for(Host::current(), name)
+}
+
+/// The same for a certain host.
+///
+/// # Panics
+/// If nobody has said where they are.
+pub fn consumer_for(host: Host, name: &str) -> PathBuf {
+    match host {
+        Host::Lunatic => from_env_with("E2E_CONSUMER", &format!("{name}.wasm")),
+        Host::Native => from_env_with("E2E_CONSUMER_NATIVE", name),
+    }
 }
 
 /// A file of this project.

@@ -72,7 +72,7 @@ impl Native {
     /// If nobody has said where the program is.
     pub fn command(&self) -> Command {
         let mut command = self.under("timeout");
-        command.args(["--kill-after=1", "60"]).arg(from_env("E2E_OPERATOR")).args(&self.words);
+        command.args(["--kill-after=1", "60"]).arg(from_env("E2E_NATIVE")).args(&self.words);
         command
     }
 
@@ -92,7 +92,7 @@ impl Native {
     /// # Panics
     /// If it cannot be started.
     pub fn run(self) -> Program {
-        let mut command = self.under(from_env("E2E_OPERATOR"));
+        let mut command = self.under(from_env("E2E_NATIVE"));
         let mut child = command.args(&self.words).spawn().expect("the native program");
         drop(child.stdin.take());
         let output = Output::of(&mut child);
@@ -106,7 +106,7 @@ impl Native {
     pub fn in_a_terminal(self) -> Terminal {
         // The shell becomes the program, and so its number is the program's.
         let mut line = "stty rows 30 cols 120; echo pid=$$; exec".to_owned();
-        let program = from_env("E2E_OPERATOR");
+        let program = from_env("E2E_NATIVE");
         for word in std::iter::once(program.as_os_str()).chain(self.words.iter().map(|w| &**w)) {
             let word = word.to_str().expect("text").replace('\'', "'\\''");
             line.push_str(&format!(" '{word}'"));

@@ -1,4 +1,4 @@
-//! `lunatic run`, of the wasm program that the tests are given.
+//! The programs that the tests are given: wasm under `lunatic run`, native ones by themselves.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Client, NatsServer, Output, SOON, native, program, until, wasm};
+use crate::{Client, Host, NatsServer, Output, SOON, program, until};
+
+/// A start takes as long as the runtime takes to compile the program.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A run of the program, killed when this is dropped. Its output is shown when the test fails.
 #[derive(Debug)]
@@ -168,10 +171,10 @@ impl std::ops::DerefMut for Node {
 #[derive(Debug)]
 pub struct NodeBuilder {
     id: String,
-    wasm: Option<PathBuf>,
+    host: Host,
+    /// Another program than the host's own.
+    program: Option<PathBuf>,
     words: Vec<OsString>,
-    /// The server's URLs: over WebSocket, and over TCP for the native host.
-    nats: Option<(String, String)>,
     env: Vec<(String, String)>,
     dir: Option<PathBuf>,
     by_script: bool,
@@ -182,9 +185,10 @@ pub struct NodeBuilder {
 impl NodeBuilder {
     fn new(id: &str) -> Self {
         let words = ["node", "--node-id", id].iter().map(OsString::from).collect();
-        let (id, wasm, env, dir) = (id.to_owned(), None, Vec::new(), None);
+        let (id, env, dir) = (id.to_owned(), Vec::new(), None);
         let (under, grants) = (Vec::new(), Vec::new());
-        Self { id, wasm, words, nats: None, env, dir, by_script: false, under, grants }
+        let (host, program) = (Host::current(), None);
+        Self { id, host, program, words, env, dir, by_script: false, under, grants }
     }
 
     /// By `scripts/run`, which builds the program first if that is not up to date.
@@ -194,18 +198,31 @@ impl NodeBuilder {
         self
     }
 
-    /// Another program than the one with NATS.
+    /// On this host, whatever the test runs on. To be said first.
     #[must_use]
-    pub fn wasm(mut self, wasm: PathBuf) -> Self {
-        self.wasm = Some(wasm);
+    pub fn host(mut self, host: Host) -> Self {
+        self.host = host;
         self
+    }
+
+    /// Another program than the one with NATS, built for the same host.
+    #[must_use]
+    pub fn program_file(mut self, program: PathBuf) -> Self {
+        self.program = Some(program);
+        self
+    }
+
+    /// The wasm program at this path, under Lunatic.
+    #[must_use]
+    pub fn wasm(self, wasm: PathBuf) -> Self {
+        self.host(Host::Lunatic).program_file(wasm)
     }
 
     /// The server that it connects to.
     #[must_use]
-    pub fn nats(mut self, server: &NatsServer) -> Self {
-        self.nats = Some((server.websocket_url(), server.tcp_url()));
-        self
+    pub fn nats(self, server: &NatsServer) -> Self {
+        let url = server.url_for(self.host);
+        self.words(&["--nats", &url])
     }
 
     /// More words on its command line.
@@ -250,25 +267,21 @@ impl NodeBuilder {
     }
 
     /// Runs it, and waits for nothing.
-    pub fn run(mut self) -> Program {
-        let native = native().filter(|_| self.wasm.is_none() && !self.by_script);
-        if let Some((websocket, tcp)) = self.nats.take() {
-            let url = if native.is_some() { tcp } else { websocket };
-            self.words.extend(["--nats".into(), url.into()]);
-        }
+    pub fn run(self) -> Program {
         let own = self.dir.is_none().then(|| tempfile::tempdir().expect("a temporary directory"));
         let dir = self.dir.as_deref().or(own.as_ref().map(TempDir::path)).expect("one of the two");
+        let file = || self.program.clone().unwrap_or_else(|| self.host.program());
         let mut words: Vec<OsString> = if self.by_script {
             // A shell cannot trap what was ignored when it was started, as Ctrl-C is for whatever
             // runs in the background of another one: these tests, maybe.
             let reset = ["env", "--default-signal=INT,TERM,HUP"].map(OsString::from);
             reset.into_iter().chain([crate::script("run").into()]).collect()
-        } else if let Some(native) = native {
-            vec![native.into()]
+        } else if self.host == Host::Native {
+            vec![file().into()]
         } else {
             let mut words = vec![program("LUNATIC", "lunatic").into(), "run".into()];
             words.extend(self.grants.iter().map(OsString::from));
-            words.push(self.wasm.unwrap_or_else(wasm).into());
+            words.push(file().into());
             words.push("--".into());
             words
         };
@@ -293,7 +306,7 @@ impl NodeBuilder {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("lunatic can be started (or set LUNATIC)");
+        let mut child = command.spawn().expect("it can be started (lunatic: or set LUNATIC)");
         let output = Output::of(&mut child);
         let words: Vec<_> = self.words.iter().map(|word| word.to_string_lossy()).collect();
         Program { name: words.join(" "), child, output, _dir: own }
@@ -303,10 +316,10 @@ impl NodeBuilder {
     pub async fn start_alone(self) -> Node {
         let id = self.id.clone();
         let mut node = Node { id, program: self.run() };
-        let deadline = std::time::Instant::now() + SOON;
+        let deadline = std::time::Instant::now() + PATIENCE;
         while node.output.lines_with("ready").is_empty() {
             let up = node.is_running() && std::time::Instant::now() < deadline;
-            assert!(up, "the node {} is not ready within {SOON:?}, or ended", node.id);
+            assert!(up, "the node {} is not ready within {PATIENCE:?}, or ended", node.id);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         node

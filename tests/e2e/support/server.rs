@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use async_nats::ConnectOptions;
 use tempfile::TempDir;
 
-use crate::{Client, Output, SOON, program};
+use crate::{Client, Host, Output, SOON, program};
 
 /// A nats-server on free ports, killed when this is dropped.
 #[derive(Debug)]
@@ -86,19 +86,25 @@ impl NatsServer {
         self.websocket
     }
 
-    /// Where nodes find it.
+    /// Where nodes of a host find it by default.
+    pub fn url_for(&self, host: Host) -> String {
+        match host {
+            Host::Lunatic => self.websocket_url(),
+            Host::Native => format!("nats://127.0.0.1:{}", self.tcp),
+        }
+    }
+
+    /// Where nodes find it over WebSocket.
     pub fn websocket_url(&self) -> String {
         format!("ws://127.0.0.1:{}", self.websocket)
     }
 
-    /// The port that nodes connect to.
+    /// The port that nodes of the present test's host connect to.
     pub fn node_port(&self) -> u16 {
-        if crate::native().is_some() { self.tcp } else { self.websocket }
-    }
-
-    /// Where nodes of the native host find it.
-    pub fn tcp_url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.tcp)
+        match Host::current() {
+            Host::Lunatic => self.websocket,
+            Host::Native => self.tcp,
+        }
     }
 
     /// The same with something before the host, such as `user:password`.
