@@ -71,7 +71,7 @@ impl<'a> Traffic<'a> {
         self.came.assert_ends_with(before..self.peer_sent);
         let mut up = Arrivals::default();
         for message in arrived.take_all() {
-            up.note(&message.payload);
+            self.sent.note(&mut up, &message.payload);
         }
         let sum = self.sent.check(&up);
         assert!(sum.confirmed >= 100, "{sum:?}");

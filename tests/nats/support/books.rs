@@ -1,6 +1,8 @@
 //! Who was told what about which message, and what became of it. The rules, for every fault:
 //!
 //! - What arrives was published, arrives as it was sent, in its order, and once.
+//! - Its order is that of its connection. What a broken one took with it, the server may still have before
+//!   it, and read after what came by the next one: so one whose flush failed may be late.
 //! - A publish that was refused at the call does not arrive.
 //! - A publish whose flush succeeded has arrived.
 //! - One whose flush failed may have arrived or be lost: that is what its publisher was told.
@@ -64,6 +66,18 @@ impl Books {
         }
         self.flushed = self.told.len();
         flushed
+    }
+
+    /// Notes what arrived by one connection or another.
+    #[track_caller]
+    pub fn note(&self, arrivals: &mut Arrivals, payload: &[u8]) {
+        let number = number(payload);
+        match arrivals.numbers.binary_search(&number) {
+            Err(at) if at < arrivals.count() && self.told.get(number) == Some(&Told::Unknown) => {
+                arrivals.numbers.insert(at, number);
+            }
+            _ => arrivals.note(payload),
+        }
     }
 
     /// Holds what arrived against it. Everything has to be flushed.
