@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::{json, Value};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::clock;
@@ -41,7 +41,12 @@ pub(super) enum GatewayMail {
     BadInput { subject: String, error: WireError },
     /// The node ends: answer what is open, and then this one.
     Finish(oneshot::Sender<()>),
+    /// No more comes on one of the subjects of commands, and what had come was handed on.
+    NoMore,
 }
+
+/// How long the end of the node waits for the server to hear that no more commands are wanted.
+const TO_UNSUBSCRIBE: Duration = Duration::from_millis(500);
 
 /// What somebody of this node answered.
 enum Heard {
@@ -62,7 +67,7 @@ pub(super) async fn run(
     let mut host = Host::new(&shared, wire, told, to_itself);
     loop {
         let deadline = host.work();
-        if host.gateway.is_idle() {
+        if host.not_left == 0 && host.gateway.is_idle() {
             if let Some(finishing) = host.finishing.take() {
                 // Who has waited long enough is gone.
                 let _ = finishing.send(());
@@ -99,6 +104,10 @@ struct Host<'a> {
     to_itself: mpsc::Sender<GatewayMail>,
     finishing: Option<oneshot::Sender<()>>,
     listening: Vec<AbortHandle>,
+    /// Whether the subjects of commands are to be left.
+    leaving: watch::Sender<bool>,
+    /// How many of them have not been.
+    not_left: usize,
 }
 
 impl<'a> Host<'a> {
@@ -110,14 +119,19 @@ impl<'a> Host<'a> {
     ) -> Self {
         let inbox = Inbox::from_random(random());
         let mut listening = Vec::new();
-        let mut listen = |subject: String, group: Option<&'static str>, as_mail| {
+        let (leaving, leave) = watch::channel(false);
+        let mut listen = |subject: String, group: Option<&'static str>, as_mail, leave| {
             let (connection, mails) = (wire.connection().clone(), to_itself.clone());
-            let listen = listen(connection, subject, group, mails, as_mail);
+            let listen = listen(connection, subject, group, mails, as_mail, leave);
             listening.push(shared.parts.spawn(listen).abort_handle());
         };
-        listen(inbox.pattern().to_string(), None, GatewayMail::Reply as fn(NatsMessage) -> _);
+        // Other nodes may answer until the end.
+        let as_reply = GatewayMail::Reply as fn(NatsMessage) -> _;
+        listen(inbox.pattern().to_string(), None, as_reply, None);
+        let mut not_left = 0;
         for (subject, group) in subscriptions(shared.node_id.as_str()) {
-            listen(subject, group, GatewayMail::Command);
+            listen(subject, group, GatewayMail::Command, Some(leave.clone()));
+            not_left += 1;
         }
         Self {
             gateway: Gateway::new(shared.node_id.as_str(), "native"),
@@ -129,6 +143,8 @@ impl<'a> Host<'a> {
             to_itself,
             finishing: None,
             listening,
+            leaving,
+            not_left,
         }
     }
 
@@ -284,8 +300,14 @@ impl<'a> Host<'a> {
                 self.tell(Input::BadInput { subject: &subject, error: &error });
             }
             GatewayMail::Finish(done) => {
-                self.tell(Input::Finish);
                 self.finishing = Some(done);
+                self.leaving.send_replace(true);
+            }
+            GatewayMail::NoMore => {
+                self.not_left -= 1;
+                if self.not_left == 0 {
+                    self.tell(Input::Finish);
+                }
             }
         }
     }
@@ -313,41 +335,78 @@ async fn comes_back(directory: &Directory, id: &AgentId) -> bool {
     true
 }
 
-/// Hands on what comes on a subject, for as long as the connection lives.
+/// Hands on what comes on a subject, for as long as the connection lives, or until it is to be left.
 async fn listen(
     connection: NatsConnection,
     subject: String,
     group: Option<&'static str>,
     mails: mpsc::Sender<GatewayMail>,
     as_mail: fn(NatsMessage) -> GatewayMail,
+    mut leave: Option<watch::Receiver<bool>>,
 ) {
+    let can_leave = leave.is_some();
     let mut events = connection.events();
     loop {
         let why = match connection.subscribe_with(&subject, options(group)).await {
             Ok(mut subscription) => loop {
-                match subscription.next().await {
-                    // The subscription's own bound holds what the gateway has not taken.
-                    Some(message) => {
-                        if mails.send(as_mail(message)).await.is_err() {
-                            return;
+                tokio::select! {
+                    biased;
+                    () = is_to_leave(&mut leave) => {
+                        // What the server has sent by then is handed on, and whoever asks after that
+                        // learns at once that nobody is there.
+                        if let Err(why) = subscription.drain(TO_UNSUBSCRIBE).await {
+                            log::debug!(subject = subject.as_str(); "it is left in a hurry: {why}");
                         }
+                        // The end was asked for, and is no longer to be waited for.
+                        leave = None;
                     }
-                    None => break subscription.ended().cloned(),
+                    message = subscription.next() => match message {
+                        // The subscription's own bound holds what the gateway has not taken.
+                        Some(message) => {
+                            if mails.send(as_mail(message)).await.is_err() {
+                                return;
+                            }
+                        }
+                        None => break subscription.ended().cloned(),
+                    }
                 }
             },
             Err(why) => Some(why),
         };
+        let is_left = can_leave && leave.is_none();
         match why {
-            None | Some(NatsError::Closed(_)) => return,
+            _ if is_left => break,
+            None | Some(NatsError::Closed(_)) => break,
             Some(why) => log::error!(subject = subject.as_str(); "nothing comes here: {why}"),
         }
         // The next connection may be permitted more.
         loop {
-            match events.next().await {
-                Some(Event::Connected { .. }) => break,
-                Some(_) => {}
-                None => return,
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Event::Connected { .. }) => break,
+                    Some(_) => {}
+                    None => return,
+                },
+                () = is_to_leave(&mut leave) => {
+                    leave = None;
+                    break;
+                }
             }
         }
+        if can_leave && leave.is_none() {
+            break;
+        }
+    }
+    // Without a gateway nobody waits.
+    if can_leave {
+        drop(mails.send(GatewayMail::NoMore).await);
+    }
+}
+
+/// Waits until a subject is to be left; for ever with one that is not.
+async fn is_to_leave(leave: &mut Option<watch::Receiver<bool>>) {
+    match leave {
+        Some(leave) if leave.wait_for(|leave| *leave).await.is_ok() => {}
+        _ => pending().await,
     }
 }
