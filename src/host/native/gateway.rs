@@ -346,7 +346,7 @@ async fn listen(
 ) {
     let can_leave = leave.is_some();
     let mut events = connection.events();
-    loop {
+    'listening: loop {
         let why = match connection.subscribe_with(&subject, options(group)).await {
             Ok(mut subscription) => loop {
                 tokio::select! {
@@ -373,9 +373,8 @@ async fn listen(
             },
             Err(why) => Some(why),
         };
-        let is_left = can_leave && leave.is_none();
         match why {
-            _ if is_left => break,
+            _ if can_leave && leave.is_none() => break,
             None | Some(NatsError::Closed(_)) => break,
             Some(why) => log::error!(subject = subject.as_str(); "nothing comes here: {why}"),
         }
@@ -385,16 +384,10 @@ async fn listen(
                 event = events.next() => match event {
                     Some(Event::Connected { .. }) => break,
                     Some(_) => {}
-                    None => return,
+                    None => break 'listening,
                 },
-                () = is_to_leave(&mut leave) => {
-                    leave = None;
-                    break;
-                }
+                () = is_to_leave(&mut leave) => break 'listening,
             }
-        }
-        if can_leave && leave.is_none() {
-            break;
         }
     }
     // Without a gateway nobody waits.
@@ -405,8 +398,9 @@ async fn listen(
 
 /// Waits until a subject is to be left; for ever with one that is not.
 async fn is_to_leave(leave: &mut Option<watch::Receiver<bool>>) {
-    match leave {
-        Some(leave) if leave.wait_for(|leave| *leave).await.is_ok() => {}
-        _ => pending().await,
+    let Some(leave) = leave else { return pending().await };
+    // Where nobody can say so any more, the gateway is gone, and this task soon after.
+    if leave.wait_for(|leave| *leave).await.is_err() {
+        pending().await
     }
 }

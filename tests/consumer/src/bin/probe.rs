@@ -79,7 +79,7 @@ impl Agent for Tally {
             }
             None => json!(self.came),
         };
-        ctx.reply(&message, answer).await
+        ctx.answer(&message, answer).await
     }
 }
 
