@@ -19,7 +19,7 @@ use super::mailbox::Responder;
 use super::nats::{Event, NatsConnection, NatsError};
 use super::shared::Shared;
 use super::supervisor::{self, Answer};
-use super::wire::{options, wire_error, Wire};
+use super::wire::{options, wire_error, Wire, TO_UNSUBSCRIBE};
 use crate::agent::AgentId;
 use crate::error::SendError;
 use crate::gateway::{subscriptions, Ask, Gateway, Input, Output};
@@ -44,9 +44,6 @@ pub(super) enum GatewayMail {
     /// No more comes on one of the subjects of commands, and what had come was handed on.
     NoMore,
 }
-
-/// How long the end of the node waits for the server to hear that no more commands are wanted.
-const TO_UNSUBSCRIBE: Duration = Duration::from_millis(500);
 
 /// What somebody of this node answered.
 enum Heard {

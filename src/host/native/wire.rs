@@ -164,6 +164,9 @@ impl Wire {
     }
 }
 
+/// How long the end of a subscription waits for the server to hear that no more is wanted.
+pub(super) const TO_UNSUBSCRIBE: Duration = Duration::from_millis(500);
+
 fn drop_lost(error: NatsError) {
     log::warn!("an answer is lost: {error}");
 }
@@ -185,7 +188,12 @@ async fn hand_over(
             },
         }
     }
-    while let Ok(Some(message)) = subscription.try_next() {
+    // What the server has sent by then is answered, and whoever asks after that learns at once that
+    // nobody is there.
+    if let Err(why) = subscription.drain(TO_UNSUBSCRIBE).await {
+        log::debug!(agent = id.as_str(); "its input is left in a hurry: {why}");
+    }
+    while let Some(message) = subscription.next().await {
         refuse(shared, &message, &WireError::unknown_agent(id));
     }
     None
