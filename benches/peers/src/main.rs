@@ -1,16 +1,20 @@
 //! The same work as the benchmarks over NATS in `src/host/lunatic/program/bench/nats.rs`, done by
 //! `async-nats`, the native client: `scripts/bench` runs both in turn on one server. And the
-//! independent client that finds out when a node is back after an outage.
+//! independent client that finds out when a node is back after an outage. And messages between agents
+//! of the native host, beside those between actors of other libraries.
 //!
 //! ```text
 //! peers one-way URL SUBJECT SIZE MESSAGES ROUNDS one|two     by one connection or by two
 //! peers respond URL SUBJECT
 //! peers request URL SUBJECT SIZE REQUESTS
 //! peers outage URL SUBJECT ADDRESS     from when ADDRESS listens until SUBJECT answers
+//! peers agents-one-way ours|kameo|ractor MESSAGES ROUNDS
+//! peers agents-round-trip ours|kameo|ractor REQUESTS ROUNDS
 //! ```
 //!
 //! With `--one-thread` before all that, tokio has one thread instead of one for each core.
 
+mod agents;
 mod one_way;
 mod outage;
 mod request;
@@ -22,10 +26,14 @@ use async_nats::{Client, Subscriber};
 use futures_util::StreamExt;
 use tokio::runtime::Builder;
 
+use agents::{Library, Work};
+
 const USAGE: &str = "usage: peers [--one-thread] one-way URL SUBJECT SIZE MESSAGES ROUNDS one|two
        peers [--one-thread] respond URL SUBJECT
        peers [--one-thread] request URL SUBJECT SIZE REQUESTS
-       peers [--one-thread] outage URL SUBJECT ADDRESS";
+       peers [--one-thread] outage URL SUBJECT ADDRESS
+       peers [--one-thread] agents-one-way ours|kameo|ractor MESSAGES ROUNDS
+       peers [--one-thread] agents-round-trip ours|kameo|ractor REQUESTS ROUNDS";
 
 /// How long a round of messages, an answer, or the end of an outage may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,6 +67,14 @@ async fn run(arguments: &[&str]) -> Result<()> {
                 .await
         }
         ["outage", url, subject, address] => outage::measure(url, subject, address).await,
+        ["agents-one-way", library, messages, rounds] => {
+            let work = Work::Send(number("MESSAGES", messages)? as u64);
+            agents::measure(Library::parse(library)?, work, number("ROUNDS", rounds)?).await
+        }
+        ["agents-round-trip", library, requests, rounds] => {
+            let work = Work::Request(number("REQUESTS", requests)? as u64);
+            agents::measure(Library::parse(library)?, work, number("ROUNDS", rounds)?).await
+        }
         _ => Err(USAGE.into()),
     }
 }
