@@ -196,7 +196,10 @@ fn agents_of_two_nodes_talk_to_each_other() {
     for (name, agent_type) in [("there", "probe"), ("deadly", "chaos")] {
         other.spawn(&config(name, agent_type)).unwrap();
     }
-    let who = ask(&mut one, "f", json!({ "ask": "there", "payload": { "who": 1 } })).unwrap();
+    // The server may hear of them, by the other connection, after it has heard the first question.
+    ask_until_it_answers(&mut one, "f", &json!({ "ask": "deadly", "payload": "there?" }));
+    let who = json!({ "ask": "there", "payload": { "who": 1 } });
+    let who = ask_until_it_answers(&mut one, "f", &who);
     assert_eq!((&who["answer"]["from"], &who["answer"]["to"]), (&json!("f"), &json!("there")));
     ask(&mut one, "f", json!({ "to": "there", "payload": 7, "times": 3 })).unwrap();
     let started = Instant::now();
