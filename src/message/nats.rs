@@ -232,6 +232,11 @@ impl NatsMessage {
     pub fn status(&self) -> Option<StatusCode> {
         StatusCode::peek(self.slice(HEADERS))
     }
+
+    /// Whether the server says with it, in place of an answer, that nobody is there to give one.
+    pub fn is_no_responders(&self) -> bool {
+        self.status() == Some(StatusCode::NO_RESPONDERS) && self.payload().is_empty()
+    }
 }
 
 impl PartialEq for NatsMessage {

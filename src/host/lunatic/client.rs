@@ -14,8 +14,8 @@ use super::mail::{self, NoAnswer};
 use super::names::{self, Part};
 use super::sys::{self, Pid};
 use crate::error::Error;
+use crate::message::Headers;
 pub use crate::message::NatsMessage;
-use crate::message::{Headers, StatusCode};
 use crate::nats::{
     Gather, GatherEnd, Gathering, Inbox, InvalidConfig, Outbox, OutboxError, RequestMany, UrlError,
 };
@@ -372,7 +372,7 @@ impl Client {
     ) -> Result<NatsMessage, NatsError> {
         let mut answers = self.ask(subject, headers, payload)?;
         match answers.next(clock::now() + timeout)? {
-            Some(answer) if is_no_responders(&answer) => {
+            Some(answer) if answer.is_no_responders() => {
                 Err(NatsError::NoResponders { subject: subject.to_owned() })
             }
             Some(answer) => Ok(answer),
@@ -445,7 +445,7 @@ impl Client {
     pub(super) fn answered_request(&self, message: &NatsMessage) -> Option<(u64, bool)> {
         let (_, inbox) = self.greeting.as_ref()?;
         let (_, number) = inbox.parse(message.subject())?;
-        Some((number as u64, !is_no_responders(message)))
+        Some((number as u64, !message.is_no_responders()))
     }
 
     /// Subscribes this process to a subject, with wildcards if it has any, alone or as one of a
@@ -505,10 +505,6 @@ impl Client {
         self.greeting = Some((connection, Inbox::from_random(greeting.inbox)));
         Ok(())
     }
-}
-
-fn is_no_responders(answer: &NatsMessage) -> bool {
-    answer.status() == Some(StatusCode::NO_RESPONDERS) && answer.payload().is_empty()
 }
 
 /// The answers to one request. Those to others that came too late go as they are met.

@@ -13,6 +13,7 @@ use super::sys::{self, Pid};
 use crate::agent::{AgentId, Context};
 use crate::error::{RequestError, SendError};
 use crate::message::{decode_payload, MessageIds};
+use crate::time::Seconds;
 
 /// Sends to agents of this node, under one sender's name.
 pub(crate) struct LocalSender {
@@ -23,7 +24,7 @@ pub(crate) struct LocalSender {
     /// Whom the last message went to: many go to the same one, and to compare a name is quicker
     /// than to look it up.
     last: Option<(AgentId, Pid)>,
-    clock: Clock,
+    clock: Seconds,
 }
 
 impl LocalSender {
@@ -31,7 +32,7 @@ impl LocalSender {
 
     pub(crate) fn new(from: AgentId) -> Self {
         let (known, last) = (HashMap::new(), None);
-        Self { from, known, last, clock: Clock::default() }
+        Self { from, known, last, clock: Seconds::default() }
     }
 
     /// The process of an agent that runs on this node.
@@ -70,7 +71,8 @@ impl LocalSender {
     /// Sends a payload one way: together with what else goes there before this process waits.
     pub(crate) fn send(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError> {
         let pid = self.find(to)?;
-        let (from, timestamp) = (self.from.as_str(), self.clock.unix_seconds());
+        let (from, timestamp) =
+            (self.from.as_str(), self.clock.get(|| clock::timestamp().unix_seconds()));
         sys::post(pid, |buffer| write(from, timestamp, None, payload, buffer))
     }
 
@@ -83,7 +85,8 @@ impl LocalSender {
     ) -> Result<(), SendError> {
         let pid = self.find(to)?;
         let waiter = Some(Waiter { pid: sys::this().0, tag });
-        let (from, timestamp) = (self.from.as_str(), self.clock.unix_seconds());
+        let (from, timestamp) =
+            (self.from.as_str(), self.clock.get(|| clock::timestamp().unix_seconds()));
         sys::try_send_with(pid, 0, |buffer| write(from, timestamp, waiter, payload, buffer))
     }
 
@@ -95,7 +98,7 @@ impl LocalSender {
         timeout: Duration,
     ) -> Result<Value, RequestError> {
         let pid = self.find(to)?;
-        let timestamp = self.clock.unix_seconds();
+        let timestamp = self.clock.get(|| clock::timestamp().unix_seconds());
         let from = self.from.as_str();
         let answered = mail::exchange(
             pid,
@@ -152,36 +155,4 @@ pub(crate) fn fresh_id() -> String {
         static IDS: RefCell<MessageIds> = RefCell::new(MessageIds::new(clock::random()));
     }
     IDS.with_borrow_mut(MessageIds::next_id)
-}
-
-/// The wall clock in seconds. Reading it costs as much as half a message, so a reading serves for
-/// the sends of one handler.
-#[derive(Debug, Default)]
-struct Clock {
-    /// What was read, and how often it was used.
-    read: Option<(u64, u32)>,
-}
-
-impl Clock {
-    /// A reading is used for this many messages at the most: in a loop of sends, that is half a
-    /// millisecond.
-    const USES: u32 = 256;
-
-    fn unix_seconds(&mut self) -> u64 {
-        match &mut self.read {
-            Some((seconds, uses)) if *uses < Self::USES => {
-                *uses += 1;
-                *seconds
-            }
-            _ => {
-                let seconds = clock::timestamp().unix_seconds();
-                self.read = Some((seconds, 0));
-                seconds
-            }
-        }
-    }
-
-    fn forget(&mut self) {
-        self.read = None;
-    }
 }

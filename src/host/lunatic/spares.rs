@@ -12,8 +12,8 @@ use super::agent;
 use super::mail::{self, SupervisorMail};
 use super::sys::{self, Permissions, Pid};
 
-/// The most that wait with one memory limit, and not more than agents were started with it: as many may die at once without waiting for
-/// the runtime. Worst case some 40 KB each.
+/// The most that wait with one memory limit, and not more than agents were started with it: as many
+/// may die at once without waiting for the runtime. Worst case some 40 KB each.
 const PER_LIMIT: usize = 16;
 /// New ones are made once so many are missing: not one for each start, which would take the machine's
 /// time just while that agent starts; and not all at once, which would hold up those that follow.
@@ -65,21 +65,23 @@ impl Spares {
 
     /// One is there.
     pub(super) fn ready(&mut self, pid: Pid, memory_mb: u32) {
-        match self.limits.iter_mut().find(|limit| limit.memory_mb == memory_mb) {
-            Some(limit) => {
-                limit.ordered = limit.ordered.saturating_sub(1);
-                limit.waiting.push(pid);
-            }
-            // Its limit was given up meanwhile.
-            None => sys::kill(pid),
+        match self.brought(memory_mb) {
+            Some(limit) if limit.waiting.len() < PER_LIMIT => limit.waiting.push(pid),
+            // Its limit was given up meanwhile, and may have begun anew.
+            _ => sys::kill(pid),
         }
     }
 
     /// The nursery found that there is no room for more: it is asked again at the next start.
     pub(super) fn refused(&mut self, memory_mb: u32) {
-        if let Some(limit) = self.limits.iter_mut().find(|limit| limit.memory_mb == memory_mb) {
-            limit.ordered = limit.ordered.saturating_sub(1);
-        }
+        self.brought(memory_mb);
+    }
+
+    /// The nursery has one less to bring.
+    fn brought(&mut self, memory_mb: u32) -> Option<&mut Limit> {
+        let limit = self.limits.iter_mut().find(|limit| limit.memory_mb == memory_mb)?;
+        limit.ordered = limit.ordered.saturating_sub(1);
+        Some(limit)
     }
 
     /// A link broke that is no agent's. Where it was the nursery's, what it was asked for does not
@@ -130,7 +132,6 @@ enum NurseryMail {
 
 /// The nursery's entry.
 fn nursery() {
-    const MIB: u64 = 1 << 20;
     let supervisor: u64 = mail::first();
     let mut buffer = Vec::new();
     loop {
@@ -141,8 +142,7 @@ fn nursery() {
         let Ok(NurseryMail::Make { memory_mb, count }) = postcard::from_bytes(&buffer) else {
             continue;
         };
-        let permissions =
-            Permissions::none().map(|none| none.max_memory(u64::from(memory_mb) * MIB));
+        let permissions = Permissions::of_agent(memory_mb);
         for _ in 0..count {
             let spawned = permissions.as_ref().map(|permissions| {
                 sys::spawn_with(permissions, spare, supervisor, u64::from(memory_mb))

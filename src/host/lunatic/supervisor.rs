@@ -522,9 +522,8 @@ impl SupervisorHost {
 
 /// A process that is made now, and the tag of its link.
 fn fresh_process(config: &AgentConfig) -> Result<(Pid, i64), String> {
-    const MIB: u64 = 1 << 20;
-    let permissions = Permissions::none().ok_or("this process may not make configs")?;
-    let mut permissions = permissions.max_memory(u64::from(config.max_memory_mb) * MIB);
+    let mut permissions =
+        Permissions::of_agent(config.max_memory_mb).ok_or("this process may not make configs")?;
     if let Some(fuel) = config.max_fuel {
         permissions = permissions.max_fuel(fuel);
     }

@@ -310,6 +310,12 @@ impl Permissions {
         }
     }
 
+    /// An agent's: nothing but so many MiB of memory.
+    pub fn of_agent(memory_mb: u32) -> Option<Self> {
+        const MIB: u64 = 1 << 20;
+        Some(Self::none()?.max_memory(u64::from(memory_mb) * MIB))
+    }
+
     /// Limits its memory, in bytes.
     pub fn max_memory(self, bytes: u64) -> Self {
         // SAFETY: the config is ours until it is dropped.

@@ -31,6 +31,14 @@ pub(in crate::host) fn timer(at: Instant) -> tokio::time::Instant {
     start().checked_add(since_start).unwrap_or_else(tokio::time::Instant::now)
 }
 
+/// Waits until then; for ever without a moment.
+pub(in crate::host) async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(timer(at)).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The wall clock.
 #[allow(clippy::disallowed_methods)] // This is the place.
 pub(in crate::host) fn timestamp() -> Timestamp {

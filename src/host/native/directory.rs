@@ -9,6 +9,7 @@ use super::clock;
 use super::mailbox::{Letter, Mail, Mailbox, NotTaken, Responder};
 use crate::agent::{AgentId, Context};
 use crate::error::SendError;
+use crate::time::Seconds;
 
 /// The agents that can be sent to, each with the mailbox of its present life. One whose mailbox is
 /// closed has died, and is being started again; one that is not in here is unknown.
@@ -75,14 +76,14 @@ pub(super) struct LocalSender {
     /// Whom the last message went to: many go to the same one, and to compare a name is quicker than
     /// to look it up.
     last: Option<(AgentId, Arc<Mailbox>)>,
-    clock: Clock,
+    clock: Seconds,
 }
 
 impl LocalSender {
     const MAX_KNOWN: usize = 1024;
 
     pub(super) fn new(from: AgentId, directory: Arc<Directory>) -> Self {
-        Self { from, directory, known: HashMap::new(), last: None, clock: Clock::default() }
+        Self { from, directory, known: HashMap::new(), last: None, clock: Seconds::default() }
     }
 
     /// The mailbox of an agent that lives.
@@ -119,42 +120,12 @@ impl LocalSender {
         reply: Option<Responder>,
     ) -> Result<Mail, SendError> {
         let size = Context::check_payload(&payload)?;
-        let (from, timestamp) = (self.from.clone(), self.clock.unix_seconds());
+        let (from, timestamp) = (self.from.clone(), self.clock.get(clock::unix_seconds));
         Ok(Mail::Letter(Letter { from, payload, timestamp, reply, size }))
     }
 
     /// Called once per handled message: the clock is read again at the next use.
     pub(super) fn turn(&mut self) {
         self.clock.forget();
-    }
-}
-
-/// The wall clock in seconds. A reading serves for the sends of one handler.
-#[derive(Debug, Default)]
-struct Clock {
-    /// What was read, and how often it was used.
-    read: Option<(u64, u32)>,
-}
-
-impl Clock {
-    /// A reading is used for this many messages at the most.
-    const USES: u32 = 256;
-
-    fn unix_seconds(&mut self) -> u64 {
-        match &mut self.read {
-            Some((seconds, uses)) if *uses < Self::USES => {
-                *uses += 1;
-                *seconds
-            }
-            _ => {
-                let seconds = clock::unix_seconds();
-                self.read = Some((seconds, 0));
-                seconds
-            }
-        }
-    }
-
-    fn forget(&mut self) {
-        self.read = None;
     }
 }

@@ -1,7 +1,6 @@
 //! The events part: looks for patterns in what the supervisor tells, and passes it on to whoever
 //! watches on this node. What is found in it goes the same way.
 
-use std::future::pending;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
@@ -44,12 +43,7 @@ pub(super) async fn run(
     let mut events = Events { shared, processor, publishes: start.publishes, body: Vec::new() };
     loop {
         let deadline = events.processor.next_deadline();
-        let timer = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(clock::timer(deadline)).await,
-                None => pending().await,
-            }
-        };
+        let timer = clock::until(deadline);
         tokio::select! {
             biased;
             mail = mails.recv() => match mail {

@@ -70,12 +70,7 @@ pub(super) async fn run(
                 let _ = finishing.send(());
             }
         }
-        let timer = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(clock::timer(deadline)).await,
-                None => pending().await,
-            }
-        };
+        let timer = clock::until(deadline);
         tokio::select! {
             biased;
             Some(heard) = host.asked.next() => host.heard(heard),

@@ -2,7 +2,6 @@
 //! tasks of agents, and answers what is asked about them. It decides nothing itself.
 
 use std::collections::HashMap;
-use std::future::pending;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,12 +104,7 @@ pub(super) async fn run(
     let mut host = Host::new(shared, start, epoch);
     loop {
         let deadline = host.work();
-        let timer = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(clock::timer(deadline)).await,
-                None => pending().await,
-            }
-        };
+        let timer = clock::until(deadline);
         tokio::select! {
             biased;
             // Facts that have come go before the time: an answer is not late because nobody looked.

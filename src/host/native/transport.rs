@@ -18,7 +18,6 @@
 //! # }
 //! ```
 
-use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -161,12 +160,7 @@ impl Supervision {
         };
         loop {
             let deadline = self.with_processor(|processor| processor.next_deadline());
-            let timer = async {
-                match deadline {
-                    Some(deadline) => tokio::time::sleep_until(clock::timer(deadline)).await,
-                    None => pending().await,
-                }
-            };
+            let timer = clock::until(deadline);
             tokio::select! {
                 biased;
                 message = inbound.recv() => match message {

@@ -26,7 +26,7 @@ use super::requests::{Answers, Matched, Requests};
 use super::shared::{add, lock, Link, Shared};
 use super::subscription::{self, SubscribeOptions, Subscription};
 use crate::host::random;
-use crate::message::{Headers, NatsMessage, QueueGroup, StatusCode, Subject, SubjectPattern};
+use crate::message::{Headers, NatsMessage, QueueGroup, Subject, SubjectPattern};
 use crate::nats::{Gather, GatherEnd, Gathering, Inbox, NatsPublisher, OutboxError, RequestMany};
 
 /// What may wait for the socket while there is a connection.
@@ -205,7 +205,7 @@ impl NatsConnection {
         let answer = async {
             let mut answers = self.handle().ask(subject, headers, data, false).await?;
             match answers.next().await? {
-                answer if is_no_responders(&answer) => {
+                answer if answer.is_no_responders() => {
                     Err(NatsError::NoResponders { subject: subject.to_owned() })
                 }
                 answer => Ok(answer),
@@ -451,10 +451,6 @@ async fn reconnect(client: &Client) -> Result<(), ()> {
     // What it has not written by then, it forgets.
     let _ = tokio::time::timeout(NatsConnection::CLOSE_TIMEOUT, client.flush()).await;
     client.force_reconnect().await.map_err(drop)
-}
-
-fn is_no_responders(answer: &NatsMessage) -> bool {
-    answer.status() == Some(StatusCode::NO_RESPONDERS) && answer.payload().is_empty()
 }
 
 impl Handle {
