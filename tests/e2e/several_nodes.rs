@@ -371,6 +371,8 @@ impl Asking {
                 Ok(answer) if answer["Ok"] == 1 => {
                     self.answered.fetch_add(1, Relaxed);
                 }
+                // Its process has ended, and its supervisor has not heard of it: to be asked again.
+                Ok(answer) if answer["Err"]["code"] == "agent_restarting" => {}
                 Ok(answer) => {
                     assert_eq!(answer["Err"]["code"], "unknown_agent", "{answer}");
                     return unanswered;

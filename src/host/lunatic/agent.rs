@@ -80,9 +80,6 @@ struct Running {
 impl Running {
     fn new(config: AgentConfig, incarnation: u64, supervisor: Pid, agent: Box<dyn Agent>) -> Self {
         let id = config.id.clone();
-        if incarnation > 1 && config.memory_backend_type == MemoryBackendType::InMemory {
-            log::info!(incarnation; "restarted with an empty state");
-        }
         let backend: Box<dyn MemoryBackend> = match config.memory_backend_type {
             MemoryBackendType::InMemory => Box::new(InMemoryBackend::new()),
             // `Kv` does not come this far: a config that asks for it is refused.
@@ -102,6 +99,10 @@ impl Running {
 
     fn run(mut self, previous: Option<&PreviousFailure>) {
         let mut buffer = Vec::new();
+        let in_memory = self.ctx.config().memory_backend_type == MemoryBackendType::InMemory;
+        if in_memory && previous.is_some() {
+            log::info!(incarnation = self.incarnation; "restarted with an empty state");
+        }
         let (hook, begun) = match previous {
             None => ("on_start", run(self.agent.on_start(&mut self.ctx))),
             Some(failure) => ("on_restart", run(self.agent.on_restart(&mut self.ctx, failure))),

@@ -176,9 +176,6 @@ struct Running {
 impl Running {
     fn new(config: AgentConfig, life: Life, receiver: Receiver, agent: Box<dyn Agent>) -> Self {
         let incarnation = life.incarnation;
-        if incarnation > 1 && config.memory_backend_type == MemoryBackendType::InMemory {
-            log::info!(incarnation; "restarted with an empty state");
-        }
         let id = config.id.clone();
         let backend: Box<dyn MemoryBackend> = match config.memory_backend_type {
             MemoryBackendType::InMemory => Box::new(InMemoryBackend::new()),
@@ -196,6 +193,10 @@ impl Running {
     }
 
     async fn run(mut self, previous: Option<PreviousFailure>) -> End {
+        let in_memory = self.ctx.config().memory_backend_type == MemoryBackendType::InMemory;
+        if in_memory && previous.is_some() {
+            log::info!(incarnation = self.life.incarnation; "restarted with an empty state");
+        }
         let (hook, begun) = match &previous {
             None => ("on_start", self.agent.on_start(&mut self.ctx).await),
             Some(failure) => ("on_restart", self.agent.on_restart(&mut self.ctx, failure).await),

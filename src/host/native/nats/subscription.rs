@@ -75,8 +75,14 @@ struct Waiting {
     bytes: u64,
     /// Whether the last that came was dropped.
     is_slow: bool,
+    /// How many have come in all, and how many may.
+    came: u64,
+    last: Option<u64>,
     ended: Option<NatsError>,
 }
+
+/// Why one ends that has had as many messages as it was to have.
+const HAD_ITS_LAST: &str = "it has had its last message";
 
 impl Queue {
     pub(super) fn is_of(&self, subject: &str, queue_group: Option<&str>) -> bool {
@@ -89,7 +95,35 @@ impl Queue {
         self.stop.notify_one();
     }
 
+    /// No more than so many in all: the server hears of it later, and what it has sent by then is not
+    /// asked for.
+    fn limit(&self, messages: u64) {
+        let mut waiting = self.lock();
+        waiting.last = Some(messages);
+        let is_over = waiting.came >= messages;
+        drop(waiting);
+        if is_over {
+            self.end(NatsError::SubscriptionEnded(HAD_ITS_LAST.to_owned()));
+        }
+    }
+
     fn push(&self, message: NatsMessage, shared: &Shared) {
+        let is_last = {
+            let mut waiting = self.lock();
+            if waiting.last.is_some_and(|last| waiting.came >= last) {
+                return;
+            }
+            waiting.came += 1;
+            waiting.last == Some(waiting.came)
+        };
+        self.keep(message, shared);
+        if is_last {
+            self.end(NatsError::SubscriptionEnded(HAD_ITS_LAST.to_owned()));
+        }
+    }
+
+    /// Puts it where the subscriber takes it, if there is room.
+    fn keep(&self, message: NatsMessage, shared: &Shared) {
         let len = (message.subject().len() + message.payload().len()) as u64
             + message.header_block().map_or(0, <[u8]>::len) as u64;
         let mut waiting = self.lock();
@@ -192,6 +226,7 @@ impl Subscription {
     /// Ends it once it has had so many messages in all, those included that it has had already; 0 is
     /// now. The server keeps to it, over reconnects too.
     pub fn unsubscribe_after(&mut self, messages: u64) {
+        self.queue.limit(messages);
         // One that has ended is as good.
         let _ = self.orders.send(Order::After(messages));
     }
@@ -247,7 +282,7 @@ async fn read(
     shared: Arc<Shared>,
 ) {
     let mut link = shared.link.subscribe();
-    let mut last_word = "it has had its last message";
+    let mut last_word = HAD_ITS_LAST;
     let mut waiter = None;
     loop {
         tokio::select! {
@@ -273,10 +308,6 @@ async fn read(
                 break;
             }
             order = orders.recv() => match order {
-                Some(Order::After(0)) => {
-                    queue.end(NatsError::SubscriptionEnded(last_word.to_owned()));
-                    break;
-                }
                 // It fails when the connection has ended, which is heard above.
                 Some(Order::After(messages)) => drop(subscriber.unsubscribe_after(messages).await),
                 Some(Order::Drain(told)) => {
