@@ -110,6 +110,7 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_V
 /// What `--help` prints.
 pub const HELP: &str = concat!(
     include_str!("cli/help.txt"),
+    include_str!("cli/help_demo.txt"),
     include_str!("cli/help_node.txt"),
     include_str!("cli/help_end.txt")
 );

@@ -9,7 +9,7 @@ mod told;
 mod tree;
 
 pub use remote::read_remote_answer;
-pub use roster::{start_error, tree_error, Roster};
+pub use roster::{start_error, stop_error, tree_error, Roster};
 pub use seen::{NodeEvent, Stopped, Ticket};
 pub use stopping::{AllStopped, StopAll, TooManyWait};
 pub use told::{log_alert, log_failure};

@@ -6,7 +6,7 @@ use crate::message::{
     AgentCommand, AgentPage, AgentStatus, AgentSummary, ErrorCode, NodeCounters, NodeSummary,
     Stopped, WireError,
 };
-use crate::supervision::{Now, StartError, Supervisor, TreeError};
+use crate::supervision::{Now, StartError, StopError, Supervisor, TreeError};
 use crate::time::Instant;
 
 use super::{TreeCommand, TreeDone};
@@ -76,7 +76,7 @@ impl Roster {
 
     /// Ends an agent for good.
     pub fn stop(&mut self, now: Now, id: &AgentId) -> Result<Stopped, WireError> {
-        self.engine.stop(now, id).map_err(|_| WireError::unknown_agent(id))?;
+        self.engine.stop(now, id).map_err(stop_error)?;
         Ok(Stopped { agent_id: id.clone() })
     }
 
@@ -187,6 +187,14 @@ pub fn start_error(error: StartError) -> WireError {
         StartError::Invalid(invalid) => return invalid.clone().into(),
     };
     WireError::new(code, error.to_string())
+}
+
+/// What a stop that is refused is called on the wire.
+pub fn stop_error(error: StopError) -> WireError {
+    match &error {
+        StopError::UnknownAgent(id) => WireError::unknown_agent(id),
+        StopError::Restarting(_) => WireError::new(ErrorCode::AgentRestarting, error.to_string()),
+    }
 }
 
 /// What is refused of a declared tree, on the wire.

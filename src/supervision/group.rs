@@ -400,6 +400,18 @@ impl Group {
         }
     }
 
+    /// Whether a child that does not run, or is about to end, is started again by itself, while this
+    /// supervisor runs.
+    pub(super) fn will_start(&self, key: &Key) -> bool {
+        let Some(at) = self.position(key) else { return false };
+        match self.slots[at].state {
+            State::Gone => false,
+            State::Down | State::Stopping => self.may_return(key),
+            State::Up => self.slots[at].restart != RestartType::Temporary,
+            _ => true,
+        }
+    }
+
     /// The number, in the window, of the last restart.
     pub(super) fn attempt(&self) -> u32 {
         self.attempt

@@ -44,4 +44,4 @@ pub use spec::{
     ChildCounts, ChildSpec, InvalidSupervisorConfig, Shutdown, Strategy, SupervisorConfig,
     SupervisorSpec,
 };
-pub use supervisor::{StartError, Supervisor, TreeError, UnknownAgent};
+pub use supervisor::{StartError, StopError, Supervisor, TreeError};

@@ -113,10 +113,16 @@ pub enum StartError {
     },
 }
 
-/// There is no agent with this id.
+/// Why an agent cannot be stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("there is no agent {0}")]
-pub struct UnknownAgent(pub AgentId);
+pub enum StopError {
+    /// There is no agent with this id.
+    #[error("there is no agent {0}")]
+    UnknownAgent(AgentId),
+    /// Its supervisor is on its way down and back, and starts all of its children when it is back.
+    #[error("agent {0} is being restarted with its supervisor; try again")]
+    Restarting(AgentId),
+}
 
 impl Supervisor {
     /// The most children whose time has come that are seen to at once; then facts get their turn.
@@ -207,7 +213,10 @@ impl Supervisor {
 
     /// Ends an agent for good: it is told to stop, and killed when its grace is over. One without
     /// a process is removed at once. Another `stop` can only shorten the grace.
-    pub fn stop(&mut self, now: Now, id: &AgentId) -> Result<(), UnknownAgent> {
+    ///
+    /// One of a declared tree keeps its place, as with [`Supervisor::terminate_child`]; it is refused
+    /// while its supervisor is being restarted, which would start it again.
+    pub fn stop(&mut self, now: Now, id: &AgentId) -> Result<(), StopError> {
         self.stop_within(now, id, self.config.stop_grace)
     }
 
@@ -217,17 +226,17 @@ impl Supervisor {
         now: Now,
         id: &AgentId,
         grace: Duration,
-    ) -> Result<(), UnknownAgent> {
+    ) -> Result<(), StopError> {
         let Some(child) = self.children.get(id) else {
-            return Err(UnknownAgent(id.clone()));
+            return Err(StopError::UnknownAgent(id.clone()));
         };
         let until = now.at + grace;
         match (&child.phase, &child.place) {
-            (Phase::Stopping { .. }, _) => self.hurry(id, until),
             (_, Some(_)) => {
-                self.terminate_agent(now, id);
+                self.terminate_agent(now, id)?;
                 self.hurry(id, until);
             }
+            (Phase::Stopping { .. }, None) => self.hurry(id, until),
             (Phase::Waiting { .. } | Phase::Failed | Phase::Down, None) => {
                 self.remove(id, "it was stopped".to_owned(), false);
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{StartError, Supervisor};
+use super::{StartError, StopError, Supervisor};
 use crate::agent::{AgentConfig, AgentId, RestartType};
 use crate::message::{AgentEvent, AgentStatus};
 use crate::supervision::child::{Child, Phase, Place};
@@ -288,12 +288,32 @@ impl Supervisor {
         Some(&place.supervisor)
     }
 
-    pub(super) fn terminate_agent(&mut self, now: Now, id: &AgentId) {
-        let Some(supervisor) = self.supervisor_of(id).map(str::to_owned) else { return };
-        let failed = self.children.get(id).is_some_and(|c| matches!(c.phase, Phase::Failed));
-        // It is a child of that supervisor; one of a tree that has failed is stopped already.
-        if !failed {
-            let _ = self.terminate_child(now, &supervisor, id.as_str());
+    /// Stops a declared agent, if it is not stopped already: one of a tree that has failed is, and one
+    /// of a supervisor that does not run and will not by itself.
+    pub(super) fn terminate_agent(&mut self, now: Now, id: &AgentId) -> Result<(), StopError> {
+        let Some(supervisor) = self.supervisor_of(id).map(str::to_owned) else { return Ok(()) };
+        if self.children.get(id).is_some_and(|child| matches!(child.phase, Phase::Failed)) {
+            return Ok(());
+        }
+        match self.terminate_child(now, &supervisor, id.as_str()) {
+            Err(TreeError::NotRunning(_)) if self.returns(&supervisor) => {
+                Err(StopError::Restarting(id.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a supervisor that does not run, or is about to end, is started again by itself.
+    fn returns(&self, id: &str) -> bool {
+        let Some(node) = self.tree.nodes.get(id) else { return false };
+        let Some(parent) = &node.parent else {
+            return !node.leaves && (node.restart_at.is_some() || !node.group.is_down());
+        };
+        let Some(above) = self.tree.nodes.get(parent) else { return false };
+        // One that is started again starts all of its children.
+        match above.group.takes_children() {
+            true => above.group.will_start(&Key::Supervisor(id.to_owned())),
+            false => self.returns(parent),
         }
     }
 

@@ -123,6 +123,8 @@ fn abc(strategy: Strategy) -> SupervisorSpec {
 }
 
 const DIED: &str = "ProcessCrash High";
+/// Longer than the grace of any agent.
+const SLOW: u64 = 10_000;
 
 #[test]
 fn each_strategy_restarts_its_own_in_order() {
@@ -278,6 +280,72 @@ fn the_grace_of_all_is_shorter_than_that_of_each() {
     assert_eq!(host.sim.supervisor.stop_all(now, Duration::from_secs(2)), 3);
     assert_eq!(host.trace(), "-c");
     assert_eq!(host.pass(2_000), "xc xb xa removed a removed b removed c");
+}
+
+#[test]
+fn an_agent_is_not_stopped_while_its_supervisor_is_on_its_way_back() {
+    let never = Intensity { max_restarts: 0, period: Duration::from_secs(5) };
+    let inner = tree("inner", Strategy::OneForOne, vec![child("c")]);
+    let spec = SupervisorSpec {
+        children: vec![child("a"), child("b"), inner.into()],
+        intensity: never,
+        ..abc(Strategy::OneForOne)
+    };
+    let mut host = Host::with(spec);
+    let stop = |host: &mut Host, name: &str| {
+        let now = host.sim.now();
+        let stopped = host.sim.supervisor.stop(now, &id(name));
+        host.work();
+        stopped
+    };
+    host.crash("b");
+    host.deaf.insert(id("c"));
+    // It gives up a second time; it is still about to stop its children, and then has to wait.
+    host.crash("b");
+    for name in ["a", "b", "c"] {
+        let refused = stop(&mut host, name);
+        assert_eq!(refused, Err(StopError::Restarting(id(name))), "while they are stopped");
+    }
+    host.deaf.clear();
+    host.pass(SLOW);
+    host.trace();
+    host.crash("b");
+    assert_eq!(host.status("a"), AgentStatus::Restarting);
+    for name in ["a", "b", "c"] {
+        let refused = stop(&mut host, name);
+        assert_eq!(refused, Err(StopError::Restarting(id(name))), "while they wait");
+    }
+    assert_eq!(host.pass(2_000), "+a +b +c");
+    // When it is back there is nothing to refuse.
+    assert_eq!(stop(&mut host, "a"), Ok(()));
+    assert_eq!((host.trace().as_str(), host.status("a")), ("-a", AgentStatus::Terminated));
+    // One whose supervisor was stopped by hand does not come back, and is stopped.
+    let now = host.sim.now();
+    host.sim.supervisor.terminate_child(now, "top", "inner").expect("it runs");
+    assert_eq!(host.trace(), "-c");
+    assert_eq!(stop(&mut host, "c"), Ok(()));
+    assert_eq!(host.status("c"), AgentStatus::Terminated);
+    assert_eq!(stop(&mut host, "nobody"), Err(StopError::UnknownAgent(id("nobody"))));
+    // Neither does one of a tree that ends.
+    host.deaf.insert(id("b"));
+    host.sim.supervisor.stop_all(now, Duration::from_secs(60));
+    assert_eq!(stop(&mut host, "b"), Ok(()));
+}
+
+#[test]
+fn an_agent_that_is_stopped_amid_a_restart_ends_after_it() {
+    let mut host = Host::with(abc(Strategy::OneForAll));
+    host.trace();
+    host.deaf.insert(id("c"));
+    host.crash("b");
+    assert_eq!(host.status("c"), AgentStatus::Stopping, "to be started again with the others");
+    let now = host.sim.now();
+    assert_eq!(host.sim.supervisor.stop(now, &id("c")), Ok(()));
+    host.deaf.clear();
+    // As with OTP, where a `terminate_child` waits until the supervisor has restarted its children.
+    let told = host.pass(SLOW);
+    assert!(told.ends_with("+a +b +c -c"), "{told}");
+    assert_eq!(host.status("c"), AgentStatus::Terminated);
 }
 
 #[test]

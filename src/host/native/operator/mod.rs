@@ -51,17 +51,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     Operator::is_meant(&args).then(|| obey(args))
 }
 
-/// What `--help` prints: that of the program, with the operator's commands.
+/// What `--help` prints: that of the program, with the operator's commands behind its own.
 pub fn help() -> String {
+    const OWN: &str = include_str!("../../../cli/help.txt");
     let mut commands = String::new();
     for (name, about) in Operator::commands() {
         commands.push_str(&format!("    {name:<12} {about}\n"));
     }
-    format!(
-        "{}\n{}",
-        crate::cli::HELP.trim_end(),
-        include_str!("help.txt").replace("{commands}\n", &commands)
-    )
+    let operators = include_str!("help.txt").replace("{commands}\n", &commands);
+    format!("{OWN}{operators}{}", crate::cli::HELP.strip_prefix(OWN).unwrap_or_default())
 }
 
 fn obey(args: Vec<OsString>) -> ExitCode {
