@@ -16,8 +16,13 @@ use super::sys::{self, Permissions, Pid};
 /// may die at once without waiting for the runtime. Worst case some 40 KB each.
 const PER_LIMIT: usize = 16;
 /// New ones are made once so many are missing: not one for each start, which would take the machine's
-/// time just while that agent starts; and not all at once, which would hold up those that follow.
+/// time just while that agent starts.
 const BATCH: usize = 8;
+/// How many are ordered at once while some still wait. The nursery does not give way while it has an
+/// order, and whoever waits for its thread does so for 0.1 ms for each: with eight of them every
+/// fiftieth restart took longer than a millisecond. Where none waits any more all are ordered that are
+/// missing: the next start would have to make its own.
+const AT_ONCE: usize = 2;
 /// The most memory limits with spares. For one more, those of the limit that was not asked for the
 /// longest are killed.
 const MAX_LIMITS: usize = 4;
@@ -25,7 +30,7 @@ const MAX_LIMITS: usize = 4;
 /// The spares as the supervisor knows them.
 #[derive(Default)]
 pub(super) struct Spares {
-    nursery: Option<(Pid, i64)>,
+    nursery: Nursery,
     /// What was asked for last is last.
     limits: Vec<Limit>,
 }
@@ -51,10 +56,8 @@ impl Spares {
         // One that anybody killed is of no use; that it died comes by its link, and means nothing then.
         let taken = std::iter::from_fn(|| limit.waiting.pop()).find(|&pid| sys::exists(pid));
         limit.asked = (limit.asked + 1).min(PER_LIMIT);
-        let there = limit.waiting.len() + limit.ordered;
-        let missing = limit.asked.saturating_sub(there);
-        if (there == 0 || missing >= BATCH) && self.order(memory_mb, missing) {
-            limit.ordered += missing;
+        if limit.waiting.is_empty() || limit.missing() >= BATCH {
+            limit.order(&mut self.nursery);
         }
         self.limits.push(limit);
         if self.limits.len() > MAX_LIMITS {
@@ -63,39 +66,65 @@ impl Spares {
         taken
     }
 
-    /// One is there.
+    /// One is there, and the next ones are asked for until none is missing.
     pub(super) fn ready(&mut self, pid: Pid, memory_mb: u32) {
-        match self.brought(memory_mb) {
-            Some(limit) if limit.waiting.len() < PER_LIMIT => limit.waiting.push(pid),
+        let limit = self.limits.iter_mut().find(|limit| limit.memory_mb == memory_mb);
+        match limit.filter(|limit| limit.waiting.len() < PER_LIMIT) {
+            Some(limit) => {
+                limit.brought();
+                limit.waiting.push(pid);
+                limit.order(&mut self.nursery);
+            }
             // Its limit was given up meanwhile, and may have begun anew.
-            _ => sys::kill(pid),
+            None => sys::kill(pid),
         }
     }
 
     /// The nursery found that there is no room for more: it is asked again at the next start.
     pub(super) fn refused(&mut self, memory_mb: u32) {
-        self.brought(memory_mb);
-    }
-
-    /// The nursery has one less to bring.
-    fn brought(&mut self, memory_mb: u32) -> Option<&mut Limit> {
-        let limit = self.limits.iter_mut().find(|limit| limit.memory_mb == memory_mb)?;
-        limit.ordered = limit.ordered.saturating_sub(1);
-        Some(limit)
+        let limit = self.limits.iter_mut().find(|limit| limit.memory_mb == memory_mb);
+        limit.into_iter().for_each(Limit::brought);
     }
 
     /// A link broke that is no agent's. Where it was the nursery's, what it was asked for does not
     /// come, and the next start makes another one.
     pub(super) fn link_died(&mut self, tag: i64) {
-        if self.nursery.take_if(|(_, link)| *link == tag).is_some() {
+        if self.nursery.process.take_if(|(_, link)| *link == tag).is_some() {
             self.limits.iter_mut().for_each(|limit| limit.ordered = 0);
         }
     }
+}
 
+impl Limit {
+    fn missing(&self) -> usize {
+        self.asked.saturating_sub(self.waiting.len())
+    }
+
+    /// Asks for what is missing, as far as it is not asked for and may be by now.
+    fn order(&mut self, nursery: &mut Nursery) {
+        let at_once = if self.waiting.is_empty() { PER_LIMIT } else { AT_ONCE };
+        while self.ordered < self.missing().min(at_once) && nursery.make(self.memory_mb) {
+            self.ordered += 1;
+        }
+    }
+
+    /// The nursery has one less to bring.
+    fn brought(&mut self) {
+        self.ordered = self.ordered.saturating_sub(1);
+    }
+}
+
+/// The process that makes them, and the tag of the link to it.
+#[derive(Default)]
+struct Nursery {
+    process: Option<(Pid, i64)>,
+}
+
+impl Nursery {
     /// Whether somebody was asked. Where there can be no nursery, each start makes its own process,
     /// and tells why that failed.
-    fn order(&mut self, memory_mb: u32, count: usize) -> bool {
-        let nursery = match self.nursery {
+    fn make(&mut self, memory_mb: u32) -> bool {
+        let pid = match self.process {
             Some((pid, _)) => pid,
             None => {
                 let link = mail::new_tag();
@@ -104,11 +133,11 @@ impl Spares {
                 };
                 let Ok(pid) = sys::spawn(&permissions, Some(link), nursery) else { return false };
                 mail::start(pid, &sys::this().0);
-                self.nursery = Some((pid, link));
+                self.process = Some((pid, link));
                 pid
             }
         };
-        mail::send(nursery, &NurseryMail::Make { memory_mb, count: count as u32 });
+        mail::send(pid, &NurseryMail::Make { memory_mb });
         true
     }
 }
@@ -126,7 +155,6 @@ enum NurseryMail {
     Reply,
     Make {
         memory_mb: u32,
-        count: u32,
     },
 }
 
@@ -139,17 +167,12 @@ fn nursery() {
             continue;
         }
         sys::read_message(&mut buffer);
-        let Ok(NurseryMail::Make { memory_mb, count }) = postcard::from_bytes(&buffer) else {
-            continue;
-        };
-        let permissions = Permissions::of_agent(memory_mb);
-        for _ in 0..count {
-            let spawned = permissions.as_ref().map(|permissions| {
-                sys::spawn_with(permissions, spare, supervisor, u64::from(memory_mb))
-            });
-            if !matches!(spawned, Some(Ok(_))) {
-                mail::send(Pid(supervisor), &SupervisorMail::NoSpare { memory_mb });
-            }
+        let Ok(NurseryMail::Make { memory_mb }) = postcard::from_bytes(&buffer) else { continue };
+        let spawned = Permissions::of_agent(memory_mb).map(|permissions| {
+            sys::spawn_with(&permissions, spare, supervisor, u64::from(memory_mb))
+        });
+        if !matches!(spawned, Some(Ok(_))) {
+            mail::send(Pid(supervisor), &SupervisorMail::NoSpare { memory_mb });
         }
     }
 }
