@@ -189,7 +189,7 @@ impl Running {
             Context::MAX_PAYLOAD,
             &self.id,
             local::fresh_id,
-            clock::timestamp().unix_seconds(),
+            clock::unix_seconds(),
         );
         let to =
             |asker| reply.map(|subject| ReplyTo::Subject { subject: subject.to_owned(), asker });
@@ -412,7 +412,7 @@ impl LunaticPorts {
             from: self.id.clone(),
             to: to.clone(),
             payload: payload.clone(),
-            timestamp: clock::timestamp().unix_seconds(),
+            timestamp: clock::unix_seconds(),
         };
         serde_json::to_vec(&message).map_err(|error| SendError::Nats(error.to_string()))
     }

@@ -31,6 +31,11 @@ pub(crate) fn timestamp() -> Timestamp {
     Timestamp::from_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
+/// The wall clock in whole seconds.
+pub(crate) fn unix_seconds() -> u64 {
+    timestamp().unix_seconds()
+}
+
 /// Both clocks.
 pub(crate) fn both() -> Now {
     Now { at: now(), wall: timestamp() }

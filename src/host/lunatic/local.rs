@@ -71,8 +71,7 @@ impl LocalSender {
     /// Sends a payload one way: together with what else goes there before this process waits.
     pub(crate) fn send(&mut self, to: &AgentId, payload: &Value) -> Result<(), SendError> {
         let pid = self.find(to)?;
-        let (from, timestamp) =
-            (self.from.as_str(), self.clock.get(|| clock::timestamp().unix_seconds()));
+        let (from, timestamp) = (self.from.as_str(), self.clock.get(clock::unix_seconds));
         sys::post(pid, |buffer| write(from, timestamp, None, payload, buffer))
     }
 
@@ -85,8 +84,7 @@ impl LocalSender {
     ) -> Result<(), SendError> {
         let pid = self.find(to)?;
         let waiter = Some(Waiter { pid: sys::this().0, tag });
-        let (from, timestamp) =
-            (self.from.as_str(), self.clock.get(|| clock::timestamp().unix_seconds()));
+        let (from, timestamp) = (self.from.as_str(), self.clock.get(clock::unix_seconds));
         sys::try_send_with(pid, 0, |buffer| write(from, timestamp, waiter, payload, buffer))
     }
 
@@ -98,7 +96,7 @@ impl LocalSender {
         timeout: Duration,
     ) -> Result<Value, RequestError> {
         let pid = self.find(to)?;
-        let timestamp = self.clock.get(|| clock::timestamp().unix_seconds());
+        let timestamp = self.clock.get(clock::unix_seconds);
         let from = self.from.as_str();
         let answered = mail::exchange(
             pid,

@@ -68,22 +68,19 @@ impl Spares {
 
     /// One is there, and the next ones are asked for until none is missing.
     pub(super) fn ready(&mut self, pid: Pid, memory_mb: u32) {
-        let limit = self.limits.iter_mut().find(|limit| limit.memory_mb == memory_mb);
-        match limit.filter(|limit| limit.waiting.len() < PER_LIMIT) {
-            Some(limit) => {
-                limit.brought();
+        match brought(&mut self.limits, memory_mb) {
+            Some(limit) if limit.waiting.len() < PER_LIMIT => {
                 limit.waiting.push(pid);
                 limit.order(&mut self.nursery);
             }
             // Its limit was given up meanwhile, and may have begun anew.
-            None => sys::kill(pid),
+            _ => sys::kill(pid),
         }
     }
 
     /// The nursery found that there is no room for more: it is asked again at the next start.
     pub(super) fn refused(&mut self, memory_mb: u32) {
-        let limit = self.limits.iter_mut().find(|limit| limit.memory_mb == memory_mb);
-        limit.into_iter().for_each(Limit::brought);
+        brought(&mut self.limits, memory_mb);
     }
 
     /// A link broke that is no agent's. Where it was the nursery's, what it was asked for does not
@@ -107,11 +104,13 @@ impl Limit {
             self.ordered += 1;
         }
     }
+}
 
-    /// The nursery has one less to bring.
-    fn brought(&mut self) {
-        self.ordered = self.ordered.saturating_sub(1);
-    }
+/// The nursery has one less to bring, of the limit that is returned.
+fn brought(limits: &mut [Limit], memory_mb: u32) -> Option<&mut Limit> {
+    let limit = limits.iter_mut().find(|limit| limit.memory_mb == memory_mb)?;
+    limit.ordered = limit.ordered.saturating_sub(1);
+    Some(limit)
 }
 
 /// The process that makes them, and the tag of the link to it.

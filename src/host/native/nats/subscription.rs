@@ -108,25 +108,21 @@ impl Queue {
     }
 
     fn push(&self, message: NatsMessage, shared: &Shared) {
-        let is_last = {
-            let mut waiting = self.lock();
-            if waiting.last.is_some_and(|last| waiting.came >= last) {
-                return;
-            }
-            waiting.came += 1;
-            waiting.last == Some(waiting.came)
-        };
-        self.keep(message, shared);
+        let mut waiting = self.lock();
+        if waiting.last.is_some_and(|last| waiting.came >= last) {
+            return;
+        }
+        waiting.came += 1;
+        let is_last = waiting.last == Some(waiting.came);
+        self.keep(waiting, message, shared);
         if is_last {
             self.end(NatsError::SubscriptionEnded(HAD_ITS_LAST.to_owned()));
         }
     }
 
     /// Puts it where the subscriber takes it, if there is room.
-    fn keep(&self, message: NatsMessage, shared: &Shared) {
-        let len = (message.subject().len() + message.payload().len()) as u64
-            + message.header_block().map_or(0, <[u8]>::len) as u64;
-        let mut waiting = self.lock();
+    fn keep(&self, mut waiting: MutexGuard<'_, Waiting>, message: NatsMessage, shared: &Shared) {
+        let len = size(&message);
         let is_full = waiting.messages.len() as u64 >= self.options.max_pending_messages
             || waiting.bytes + len > self.options.max_pending_bytes;
         let began = is_full && !waiting.messages.is_empty() && !waiting.is_slow;
@@ -150,10 +146,7 @@ impl Queue {
         let mut waiting = self.lock();
         match waiting.messages.pop_front() {
             Some(message) => {
-                let len = message.subject().len()
-                    + message.payload().len()
-                    + message.header_block().map_or(0, <[u8]>::len);
-                waiting.bytes -= len as u64;
+                waiting.bytes -= size(&message);
                 Ok(Some(message))
             }
             None => waiting.ended.clone().map_or(Ok(None), Err),
@@ -163,6 +156,12 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         lock(&self.waiting)
     }
+}
+
+/// What a message counts for, against the bound in bytes.
+fn size(message: &NatsMessage) -> u64 {
+    let headers = message.header_block().map_or(0, <[u8]>::len);
+    (message.subject().len() + message.payload().len() + headers) as u64
 }
 
 /// Where what comes on `subject` is to wait.
